@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
 from common.errors import HubError, InUseError, MediumGoneError, SpaceError, UsageError
 
 if TYPE_CHECKING:
@@ -281,6 +279,8 @@ def sync_directory(directory: Path) -> None:
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file. Raises InUseError when another process holds it."""
+    import filelock  # noqa: PLC0415 - 10 ms, and only directories that are written are locked
+
     lock = filelock.FileLock(path, blocking=False)  # flock: the kernel releases it when the process is killed
     try:
         lock.acquire()

@@ -12,13 +12,13 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Never, Protocol, TextIO
 
-import tqdm
-
 from common.files import size_text
 from common.text import visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import tqdm
 
 
 PLAIN_INTERVAL_S = 10.0
@@ -272,7 +272,7 @@ class Bars:
         """Write the reason of a pause above the bars."""
         with self._lock:
             if what:  # on a line of its own: next to a bar it would not fit into 80 columns
-                tqdm.tqdm.write(f"waiting: {visible(what)}", file=self._file)
+                _bars().write(f"waiting: {visible(what)}", file=self._file)
 
     def end(self) -> None:
         """Close all bars."""
@@ -293,7 +293,7 @@ class Bars:
                 self._overall.set_postfix_str("", refresh=False)  # not shown any more after the next byte
 
     def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
-        bar: tqdm.tqdm[Never] = tqdm.tqdm(
+        bar: tqdm.tqdm[Never] = _bars()(
             desc=visible(what),
             total=total or None,
             position=line,
@@ -308,6 +308,13 @@ class Bars:
         return bar
 
 
+def _bars() -> type[tqdm.tqdm[Never]]:
+    """Return the class of bars, which loads when the first is drawn."""
+    import tqdm  # noqa: PLC0415 - 5 ms that neither `--help` nor a log in a file needs
+
+    return tqdm.tqdm
+
+
 class AboveBars:
     """A text file on which bars are drawn: lines are written above them."""
 
@@ -316,7 +323,7 @@ class AboveBars:
 
     def write(self, text: str, /) -> None:
         """Write whole lines."""
-        tqdm.tqdm.write(text, file=self._file, end="")
+        _bars().write(text, file=self._file, end="")
 
 
 class Style(StrEnum):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import yaml
 
+from common import decoding
 from common.errors import UsageError, boundary
 from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader, is_text
 from common.text import is_visible, visible_json
@@ -53,8 +54,7 @@ _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 _ALWAYS_ALLOWED_VALUES = 200_000
 COMPACT, INDENTED = 8, 20  # bytes for each value, at least; documents as they are written have 10 and more, and 40
-# What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = decoding.UNDECODABLE
 
 
 class DocumentError(UsageError):

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from common.cli import terminal
+from common.cli.help import as_flag, print_help
 from common.errors import ExitCode, UsageError
 from common.oci.reference import DOCKER, is_host, scheme_of, without_docker
 
@@ -38,12 +39,12 @@ class Command(TyperCommand):
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option `--help` without a type."""
-        return _untyped(super().get_help_option(ctx))
+        return as_flag(super().get_help_option(ctx))
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the words of other tools at its end."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Print the help, with the words of other tools at its end."""
         self.epilog = with_habits(self.epilog, ctx)
-        super().format_help(ctx, formatter)
+        print_help(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments, after those of other tools are replaced."""
@@ -73,12 +74,12 @@ class Group(TyperGroup):
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option `--help` without a type."""
-        return _untyped(super().get_help_option(ctx))
+        return as_flag(super().get_help_option(ctx))
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the words of other tools at its end."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Print the help, with the words of other tools at its end."""
         self.epilog = with_habits(self.epilog, ctx)
-        super().format_help(ctx, formatter)
+        print_help(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the begin of a command line."""
@@ -337,12 +338,6 @@ def with_habits(epilog: str | None, ctx: Any) -> str:
     title = "\b\nWords of oc-mirror, oc, skopeo, podman, hauler, zarf and imgpkg, after ours:"
     kept = (epilog or "").partition(title)[0].rstrip()
     return "\n\n".join(part for part in (kept, "\n".join([title, *rows]) if rows else "") if part)
-
-
-def _untyped(option: Any) -> Any:
-    if option is not None:
-        option.metavar = ""  # typer writes `<bool>` for every flag
-    return option
 
 
 def _ended(parse: Any) -> list[str]:

@@ -19,10 +19,11 @@ from typing import Annotated, Any
 
 import typer
 
+import hub_airgap
 from common import files, interruption
 from common.cli import terminal
 from common.cli.arguments import HELP, Command, Group
-from common.distribution import VERSION
+from common.cli.help import as_flag
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import writing
 from common.log import configure
@@ -302,7 +303,19 @@ def start(app: typer.Typer, program: str) -> None:
     interruption.listen()
     if sys.stderr is None:  # the caller has closed it (2>&-)
         terminal.without_stderr()
-    named(app, program)(prog_name=program)
+    try:
+        named(app, program)(prog_name=program)
+    except OSError as error:  # --help, --version and completion: commands have `_status`
+        sys.exit(output_failed(error))
+
+
+def output_failed(error: OSError) -> int:
+    """Return the exit status of a program whose standard output takes nothing, and tell why; a closed pipe is silent."""
+    sys.stdout = None  # not tried again at exit
+    if isinstance(error, BrokenPipeError):
+        return int(ExitCode.FAILED)
+    error.filename = STDOUT
+    return _tell(_from_system(error))
 
 
 def named(app: typer.Typer, program: str) -> Any:
@@ -366,6 +379,8 @@ def source_epoch() -> int | None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from common.distribution import VERSION
+
         terminal.show([VERSION])
         raise typer.Exit
 
@@ -386,13 +401,13 @@ def _name_variables(node: Any, prefix: str) -> None:
     """Give every option of a command, and of those below it, the variables of its names; typer does not say their class."""
     for parameter in node.params:
         _take_file_urls(parameter)
+        if getattr(parameter, "is_flag", False):
+            as_flag(parameter)
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
             names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
             # Every option has a variable: in a Job or a CI pipeline, arguments are often fixed by a template.
             parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
             parameter.show_envvar = False
-        if parameter.param_type_name == "option" and parameter.is_flag:
-            parameter.metavar = ""  # instead of <bool>
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 
@@ -502,9 +517,16 @@ def _status(run: Callable[[], ExitCode]) -> int:
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
         # A defect of the program: the traceback is what a bug report needs, and it may quote a URL with a password.
         terminal.tell_trace()
-        status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
+        status = _tell(_defect())
     interruption.finished(status)
     return status
+
+
+def _defect() -> HubError:
+    """Return the error for an exception that is none of ours: a defect, or files of another distribution in place of ours."""
+    if found := hub_airgap.damage():
+        return UsageError(found[0], hint=hub_airgap.ADVICE)
+    return HubError("internal error (above)", hint="Please report it with the command and this trace.")
 
 
 def _tell_interrupted() -> int:

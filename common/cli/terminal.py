@@ -38,16 +38,24 @@ def show_json(document: Any) -> None:
         text = json.dumps(msgspec.to_builtins(document), indent=2)
     text = visible_json(text)
     # Where the terminal has no Unicode, the escapes of JSON and not those of Python.
-    _print(text if _has_unicode() else escaped_json(text))
+    _print(text if has_unicode() else escaped_json(text))
+
+
+def show_help(text: str) -> None:
+    """Print help, which is text of the program itself and may have colours."""
+    _print(text)
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _print(text: str) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper) and not _has_unicode():
+    if isinstance(sys.stdout, io.TextIOWrapper) and not has_unicode():
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: a locale such as ISO-8859-1 lacks most names
     print(text)
 
 
-def _has_unicode() -> bool:
+def has_unicode() -> bool:
+    """Return whether stdout takes any character."""
     # sys.stdout is None where the caller has closed it: print then does nothing.
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 

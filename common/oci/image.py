@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NewType, Self
 
 import msgspec
 
+from common.decoding import UNDECODABLE
 from common.errors import ContentError, UsageError
 from common.oci import media_types
-from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

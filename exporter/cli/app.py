@@ -14,7 +14,6 @@ from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, application, command, start
 from common.errors import ExitCode, UsageError
 from common.files import writing
-from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
 from exporter.cli.release_options import ReleaseListOptions, ReleaseOptions
@@ -118,6 +117,7 @@ def plan(
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
     from common.archive import location
+    from common.serialization import pretty_json
     from exporter import workflow
     from exporter.cli import listing
     from exporter.report.preview import Preview

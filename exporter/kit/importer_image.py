@@ -138,8 +138,8 @@ def _program(python: str) -> bytes:
         f"#!/usr/bin/env python{python}",
         "import sys",
         f'sys.path.insert(0, "/{ROOT}/lib")',
-        "from importer.__main__ import main",
-        "sys.exit(main())",
+        "from hub_airgap import import_main",
+        "sys.exit(import_main())",
     )
     return ("\n".join(lines) + "\n").encode()
 

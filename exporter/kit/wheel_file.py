@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 OWN = "hub-airgap"
-_OWN_PACKAGES = ("common", "exporter", "importer")
+_OWN_PACKAGES = ("common", "exporter", "hub_airgap", "importer")
 # Added by the installer (packaging.python.org, *Recording installed projects*), different on each host.
 _OF_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _EARLIEST = 315_532_800  # 1980: the range of times in a zip (APPNOTE.TXT 4.4.6, MS-DOS date)

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import catalogs, goods, limits, moving, releases, scaling, terabytes
+from tests.bench import catalogs, goods, limits, moving, releases, scaling, start_up, terabytes
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
 
@@ -26,12 +26,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300, help="images of the data set (300)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts (3)")
     parser.add_argument(
-        "--only", choices=("limits", "catalogs", "releases", "moving", "scaling", "terabytes"), help="one part alone"
+        "--only",
+        choices=("limits", "catalogs", "releases", "start-up", "moving", "scaling", "terabytes"),
+        help="one part alone",
     )
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     given = parser.parse_args()
     parts = {"limits": _limits, "catalogs": _catalogs, "releases": _releases, "moving": lambda: _moving(given)}
     parts["scaling"] = _scaling
+    parts["start-up"] = lambda: _dated(start_up.rows())
     parts["terabytes"] = lambda: terabytes.section(DOCUMENT.read_text())
     keep = given.no_write or not goods.is_real()
     if not goods.is_real():

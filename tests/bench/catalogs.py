@@ -1,4 +1,4 @@
-"""Loading, selection and start-up, each in a process of its own: CPU and memory beside what the bytes themselves cost.
+"""Loading and selection, each in a process of its own: CPU and memory beside what the bytes themselves cost.
 
 The catalogs are the largest real one as a JSON stream, and the beginning of the same one as YAML.
 """
@@ -21,7 +21,7 @@ from exporter.catalog.readers import file_based
 from exporter.catalog.selection import select
 from exporter.imageset.model import OperatorRequest, PackageRequest
 from tests.bench.goods import largest
-from tests.bench.meter import BIN, peak_of
+from tests.bench.meter import peak_of
 from tests.bench.rows import Row
 
 _YAML_SIZE = 13_000_000
@@ -29,7 +29,7 @@ _TIMES = 3
 
 
 def rows(home: Path) -> list[Row]:
-    """Return what loading the largest catalog, selecting from it and `--help` cost; files are written into `home`."""
+    """Return what loading the largest catalog, and selecting from it cost; files are written into `home`."""
     raw = largest()
     (home / "catalog.json").write_bytes(raw)
     (home / "catalog.yaml").write_text(_as_yaml(raw))
@@ -60,8 +60,6 @@ def rows(home: Path) -> list[Row]:
             "s",
             f"of half of the packages: {half['cpu']:.2f} s",
         ),
-        Row("`hub-export --help`, wall", _help("hub-export"), 0.4, "s", "the best of three"),
-        Row("`hub-import --help`, wall", _help("hub-import"), 0.4, "s", "the best of three"),
     ]
 
 
@@ -74,15 +72,6 @@ def _as_yaml(raw: bytes) -> str:
         parts.append(yaml.dump(json.loads(blob.raw), Dumper=yaml.CSafeDumper, sort_keys=False))
         size += len(parts[-1])
     return "---\n".join(parts)
-
-
-def _help(program: str) -> float:
-    taken = []
-    for _ in range(_TIMES):
-        began = time.monotonic()
-        subprocess.run([BIN / program, "--help"], check=True, capture_output=True)
-        taken.append(time.monotonic() - began)
-    return min(taken)
 
 
 def _best(what: str, home: Path) -> dict[str, float]:

@@ -77,18 +77,26 @@ def test_a_signal_while_the_interpreter_ends_keeps_the_exit_status(tmp_path, com
 
 @pytest.mark.parametrize("program", ["exporter", "importer"])
 def test_signals_are_handled_before_anything_large_is_loaded(program):
-    ask = f"import sys; import {program}.__main__; print(*sys.modules)"
+    ask = f"import sys; import {program}.__main__; import common.interruption; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
     foreign = {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names - {"__main__"}
-    ours = {name for name in done.stdout.split() if name.partition(".")[0] in ("common", program)}
-    assert ours == {"common", "common.errors", "common.interruption", "common.text", program, f"{program}.__main__"}
+    ours = {name for name in done.stdout.split() if name.partition(".")[0] in ("common", "hub_airgap", program)}
+    assert ours == {
+        "common",
+        "common.errors",
+        "common.interruption",
+        "common.text",
+        "hub_airgap",
+        program,
+        f"{program}.__main__",
+    }
     assert "typer" not in foreign
     assert "msgspec" not in foreign
 
 
 def test_the_programs_begin_where_signals_are_handled():
     text = (ROOT / "pyproject.toml").read_text()
-    assert '\nhub-export = "exporter.__main__:main"\nhub-import = "importer.__main__:main"\n' in text
+    assert '\nhub-export = "hub_airgap:export_main"  # ADR 0074\nhub-import = "hub_airgap:import_main"\n' in text
 
 
 def test_nohup_is_respected(tmp_path):

@@ -210,7 +210,7 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    for trial in (["hub-export", "plan", "/nonexistent"], ["hub-import", "push", "--help"]):
+    for trial in (["hub-export", "plan", "/nonexistent"], ["hub-import", "push", "--help"], ["hub-import", "push", "--none"]):
         for name in _modules_after(trial):
             importlib.import_module(name)
 
