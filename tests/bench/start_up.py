@@ -31,7 +31,7 @@ def rows() -> list[Row]:
             Row(f"`{' '.join(words)} --help`", _least([BIN / words[0], *words[1:], "--help"]), _HELP_S, "s")
             for words in (["hub-export"], ["hub-import"], ["hub-export", "create"], ["hub-import", "deploy"])
         ),
-        Row("the Tab key in `hub-export create --vol`", _least([BIN / "hub-export"], _TAB), _HELP_S, "s"),
+        Row("the Tab key after `hub-export create`", _least([BIN / "hub-export"], _TAB), _HELP_S, "s"),
     ]
     return [Row(row.what, row.figure, row.bar, row.unit, f"of it Python alone: {python:.2f} s") for row in found]
 
