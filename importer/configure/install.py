@@ -53,7 +53,8 @@ _MIRROR_NOTE = "# Written by hub-import render --install: for the agent-based in
 # openshift/installer#6235; an earlier installer ignores the field with a warning.
 _DIGEST_SOURCES_SINCE = Release(4, 14)
 _POLICY_SINCE = Release(4, 12)  # openshift/installer#6232, openshift-docs#50442
-# ClusterCatalogs are left out: their kind exists only once OLM v1 runs, and the bootstrap ends when all manifests are created.
+# ClusterCatalogs are left out: their kind exists only once OLM v1 runs, and the bootstrap tries until every manifest is created
+# (openshift/library-go, pkg/assets/create, EnsureManifestsCreated).
 _WRITTEN = frozenset(
     kind.name for kind in (CATALOG_SOURCE, DEPLOYMENT, ICSP, IDMS, ITMS, NETWORK_POLICY, OPERATOR_HUB, SERVICE)
 )
