@@ -10,7 +10,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from common.text import is_visible
@@ -19,6 +18,7 @@ from exporter.report.contents import MAX_SUMMARY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
 
@@ -37,6 +37,8 @@ def rendered(source: str) -> Markup:
 
 @cache
 def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - takes 0.1 s of CPU, which only a page should cost
+
     made = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
     return made.disable(["hr", "reference", "blockquote"])
 

@@ -12,8 +12,12 @@ from common.archive import inventory_file
 from common.archive.inventory import MAX_PURPOSE, MAX_REQUESTER, Inventory
 from common.errors import ArchiveDamagedError, UsageError
 from common.registry.settings import RegistrySettings
+from common.serialization import pretty_json
+from exporter.cli import listing
 from exporter.cli.options import ArchiveOptions
+from exporter.distributed import plan_file
 from exporter.imageset.model import ImageSet
+from exporter.report.preview import Preview
 from exporter.settings import ExportSettings
 from tests.fakes import reports
 from tests.fakes.archives import CUT
@@ -68,3 +72,14 @@ def test_a_reader_has_the_same_limits(field: str, limit: int) -> None:
         read(**{field: "x" * (limit + 1)})
     with pytest.raises(ArchiveDamagedError):
         read(**{field: 7})
+
+
+def test_a_plan_in_a_file_keeps_them(tmp_path: Path) -> None:
+    catalog = catalog_of(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), bundle_blob("foo.v1.0.0"))
+    planned = reports.planned(catalog)
+    preview = Preview(planned, replace(SETTINGS, requested_by="Jo Smith", purpose="CHG-7"))
+    document = listing.plan_document(preview, explain=False)
+    assert {"requested by: Jo Smith", "purpose: CHG-7"} <= set(listing.plan_table(preview, document, explain=False))
+    (tmp_path / "plan.json").write_bytes(pretty_json(document | listing.making_document(preview)))
+    terms = plan_file.load(tmp_path / "plan.json").spec.terms
+    assert (terms.requested_by, terms.purpose) == ("Jo Smith", "CHG-7")
