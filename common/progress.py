@@ -126,7 +126,8 @@ class Plain(_Lines):
         super().__init__(file, interval_s, clock)
 
     def _report(self, event: str, text: str) -> None:
-        print(visible(self._line(event, text)), file=self._file, flush=True)
+        if event == "waiting" or not is_nothing(self._what, self._total):
+            print(visible(self._line(event, text)), file=self._file, flush=True)
 
     def _line(self, event: str, text: str) -> str:
         if event == "begin":
@@ -161,6 +162,11 @@ class JsonLines(_Lines):
         }
         # Flushed at once: a program that reads a pipe would get the lines of minutes together.
         print(visible_json(json.dumps(line | ({"waitingFor": text} if text else {}))), file=self._file, flush=True)
+
+
+def is_nothing(what: str, total: int) -> bool:
+    """Return whether a step has nothing to do, as "pushing 0 blobs" has: a person is not shown a bar for it."""
+    return not total and " 0 " in what
 
 
 def duration(seconds: float) -> str:
@@ -240,7 +246,7 @@ class Bars:
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """Show the bar of a step."""
         with self._lock:
-            self._overall = self._bar(what, total, 0, unit)
+            self._overall = None if is_nothing(what, total) else self._bar(what, total, 0, unit)
             self._moved = time.monotonic()
         self._heartbeat.start()
 

@@ -5,6 +5,7 @@ Results are lists of lines. A newline inside a line is foreign text, and `visibl
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,25 @@ def enumeration(names: Sequence[str], limit: int) -> str:
     """Return `a, b, c`, or `a, b and 3 more` where there are more than `limit` names."""
     left_out = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {left_out} more" if left_out > 0 else "")
+
+
+_NUMBERED = re.compile(r"(\D*)(\d+)(\D.*|)", re.DOTALL | re.ASCII)
+_RUN = 4  # names that are listed one by one
+
+
+def numbered(names: Sequence[str]) -> str:
+    """Return numbered names such as those of volumes, with a run of more than four as its ends and its length."""
+    runs: list[list[str]] = []
+    last: tuple[str, int, str] | None = None
+    for name in names:
+        found = _NUMBERED.fullmatch(name)
+        here = (found[1], int(found[2]), found[3]) if found else None
+        if here is None or last is None or here != (last[0], last[1] + 1, last[2]):
+            runs.append([])
+        runs[-1].append(name)
+        last = here
+    shown = (run if len(run) <= _RUN else [f"{run[0]} to {run[-1]} ({len(run)})"] for run in runs)
+    return ", ".join(name for run in shown for name in run)
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -11,7 +11,7 @@ import msgspec
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.errors import ExitCode
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, request_lines, sanitize
+from common.text import columns, counted, enumeration, numbered, paragraphs, request_lines, sanitize
 from exporter.catalog import records
 from exporter.cli.releases import releases_shown
 from exporter.distributed import plan_file
@@ -214,7 +214,7 @@ def created_document(made: Exported, directory: Path | str) -> Document:
 def created_table(made: Exported, directory: Path | str) -> list[str]:
     """Return `create` for people: the content of the archive, what is missing, and the next step."""
     document, inventory = created_document(made, directory), made.inventory
-    names = ", ".join(volume.name for volume in inventory.volumes)
+    names = numbered([volume.name for volume in inventory.volumes])
     notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values())]
     return paragraphs(
         _problem_lines(inventory.problems),

@@ -62,6 +62,22 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * step ** _POWERS[match[2].lower()])
 
 
+# A header, a footer and the metadata of one image take more; `10` is meant to be 10 GiB.
+_SMALLEST_VOLUME = 4096
+
+
+def _volume_size(text: str) -> int:
+    """Return bytes of --volume-size. Raises UsageError for a size that no archive has, before anything is looked up."""
+    size = parse_size(text)
+    if size < _SMALLEST_VOLUME:
+        unit = f", such as {text.strip()}GiB" if text.strip().isdecimal() and size else ""
+        raise UsageError(
+            f"--volume-size {text[:40]}: {size} bytes are too few for a volume",
+            hint=f"Wanted: a size with a unit{unit or ', such as 4GiB'}.",
+        )
+    return size
+
+
 class CatalogFormat(StrEnum):
     """What a carried catalog is."""
 
@@ -159,14 +175,10 @@ class SelectionOptions:
     ] = SignaturePolicy.CARRY
 
     def offered(self) -> SelectionOptions:
-        """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
-        # Versions are narrowed by `:CHANNEL` and `@RANGE` of a package, and by nothing else.
-        narrowed = (
-            self.imageset
-            or self.heads
-            or self.installed
-            or any(mark in text for text in [*self.package, *self.optional] for mark in ":@")
-        )
+        """Return the same with everything that the catalogs offer, unless ranges or heads were asked for."""
+        # Versions are narrowed by `@RANGE` of a package, and by nothing else.
+        # A channel limits the channels that are shown, not their versions.
+        narrowed = self.imageset or self.heads or self.installed or any("@" in text for text in [*self.package, *self.optional])
         return self if narrowed else replace(self, full=True)
 
     def settings(self, registry: RegistryOptions, releases: ReleaseOptions | None = None) -> ExportSettings:
@@ -354,7 +366,7 @@ class ArchiveOptions:
         # Options without an effect are errors: the user believes that a check happens.
         if self.receipt_key and not self.receipt:
             raise UsageError("--receipt-key without --receipt", hint="Name the receipts that it signed.")
-        asked = parse_size(self.volume_size) if self.volume_size else (settings.image_set.archive_size_bytes or FAT32_BYTES)
+        asked = _volume_size(self.volume_size) if self.volume_size else (settings.image_set.archive_size_bytes or FAT32_BYTES)
         return replace(
             settings,
             volume_size=asked,

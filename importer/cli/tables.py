@@ -8,7 +8,7 @@ import msgspec
 
 from common.archive.inventory import ImageKind, Inventory, Problem, ReleaseRecord
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, request_lines, shortened
+from common.text import columns, counted, enumeration, numbered, paragraphs, request_lines, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def inspect_document(archive: Archive, near: Neighbours) -> Document:
 def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     """Return `inspect` for people."""
     inventory = archive.inventory
-    # A person compares this list with the labels on the media: one line for each volume, in the order of their numbers.
     rows = [("CATALOG", "PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD")]
     rows += [
         (catalog.name, package.name, package.default_channel, channel.name, channel.head)
@@ -59,13 +58,13 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
         columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
         _releases(inventory.carried_releases),
         [f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}"],
-        [f"here: {', '.join(archive.present) or 'no volume'}"],
+        [f"here: {numbered(archive.present) or 'no volume'}"],
     ]
     # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
     if inventory.requires:
         parts.append([f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first"])
     if archive.missing:
-        parts.append([f"not here: {', '.join(archive.missing)}"])
+        parts.append([f"not here: {numbered(archive.missing)}"])
     return paragraphs(*parts, problem_lines(inventory.problems), near.lines())
 
 
@@ -165,7 +164,7 @@ def push_table(result: PushResult) -> list[str]:
     if result.waiting_for:
         # Volumes may arrive in any order, so the sentence does not name a next one.
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
-        lines.append(f"waiting for: {', '.join(result.waiting_for)}; {then}")
+        lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
     # Digests, because directories and labels of media are named differently on both sides.
     if result.requires:
         lines.append(

@@ -189,6 +189,7 @@ def _paths(value):
         (f"{IMPORT} push --insecure d --registry {REGISTRY}", "--insecure: d was taken for its HOST"),
         (f"{IMPORT} push d --quick", "It is an option of hub-import verify."),
         (f"{IMPORT} undo -yq", "-q: no option of hub-import undo"),
+        (f"{EXPORT} plan --catalog {CATALOG} --full --volume-size 10", "Wanted: a size with a unit, such as 10GiB."),
         # Misspelled words of our own.
         (f"{EXPORT} create isc.yaml --ouptut o", "Did you mean --output?"),
         (f"{EXPORT} create isc.yaml --volume_size 4GiB", "Did you mean --volume-size?"),
@@ -258,6 +259,18 @@ def test_help_has_the_words_of_other_tools(arguments, words, capsys):
 def test_the_page_has_the_table():
     """To renew it: `python -m tests.habits_page`."""
     assert habits.markdown() in (ROOT / "docs/how-to/from-oc-mirror.md").read_text()
+
+
+def test_list_of_a_channel_shows_all_of_its_versions(capsys):
+    catalog = str(ROOT / "tests/data/catalogs/fbc/redhat")
+    listed = ("list", "--catalog", catalog, "--package")
+    code, out, _ = typed(capsys, EXPORT, *listed, "openshift-cert-manager-operator:stable-v1")
+    assert code == 0
+    assert "cert-manager-operator.v1.20.0" in out
+    assert "cert-manager-operator.v1.18.1" in out
+    assert "stable-v1.18" not in out
+    _, out, _ = typed(capsys, EXPORT, *listed, "openshift-cert-manager-operator:stable-v1@1.20.0..1.20.0")
+    assert "cert-manager-operator.v1.18.1  1.18.1" not in out
 
 
 def test_a_command_that_is_understood_does_not_import_the_table():

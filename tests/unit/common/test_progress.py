@@ -184,3 +184,15 @@ def test_many_small_steps_are_few_lines(kind):
 )
 def test_times_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_step_with_nothing_to_do_is_not_shown_to_people():
+    for make in (Plain, Bars):
+        file = io.StringIO()
+        shown = make(file)
+        shown.begin("pushing 0 blobs", 0)
+        shown.end()
+        assert file.getvalue() == ""
+        shown.begin("reading a catalog", 0)  # of unknown size
+        shown.end()
+        assert "reading a catalog" in file.getvalue()
