@@ -165,7 +165,8 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     plan = preview.planned.plan
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
     parts += releases_shown(document.get("releases", []), plan.update_graph)
-    needs = f"needs {size_text(preview.spec.layout.size)} on disk, plus the catalogs' layers while it works"
+    more = ", plus the catalogs' layers while it works" if plan.catalogs else ""
+    needs = f"needs {size_text(preview.spec.layout.size)} on disk{more}"
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
     parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])
     parts += _sizes(document["operators"], document["sizes"], several=len(plan.catalogs) > 1)
