@@ -305,8 +305,12 @@ class _Line:
         from common.cli import habits
 
         message = f"{name}: no option of {self._program} {self._command}"
-        if row is not None:
-            raise UsageError(message, hint=row.advice(self._program, value))
+        ours = row.ours.partition(" ")[0] if row is not None else ""
+        # Where this command has no such option itself, its name alone would be the next error.
+        takers = self._takers(ours) if ours.startswith("--") and ours not in self._known else ""
+        if row is not None and (takers or ours in self._known or not ours.startswith("--")):
+            more = f" {ours} is an option of {self._program} {takers}." if takers else ""
+            raise UsageError(message, hint=row.advice(self._program, value) + more)
         if takers := self._takers(name):
             raise UsageError(message, hint=f"It is an option of {self._program} {takers}.")
         near = habits.nearest(name, list(self._known)) if len(name) > 2 else None  # noqa: PLR2004 - a letter is no misspelling

@@ -190,6 +190,9 @@ def _paths(value):
         (f"{IMPORT} push d --quick", "It is an option of hub-import verify."),
         (f"{IMPORT} undo -yq", "-q: no option of hub-import undo"),
         (f"{EXPORT} plan --catalog {CATALOG} --full --volume-size 10", "Wanted: a size with a unit, such as 10GiB."),
+        (f"{EXPORT} keygen k -o json", "--format is an option of hub-export list,"),
+        (f"{EXPORT} list isc.yaml --archive-size 4", "Wanted: --volume-size 4; such as"),
+        (f"{EXPORT} list isc.yaml --archive-size 4", "--volume-size is an option of hub-export plan and create."),
         # Misspelled words of our own.
         (f"{EXPORT} create isc.yaml --ouptut o", "Did you mean --output?"),
         (f"{EXPORT} create isc.yaml --volume_size 4GiB", "Did you mean --volume-size?"),
