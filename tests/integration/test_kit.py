@@ -22,6 +22,7 @@ import pytest
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
 from exporter.kit.settings import MACHINES, PYTHONS
 from exporter.kit.wheel_file import rebuilt
+from tests.docs.reading import ROOT
 from tests.fakes import factories
 from tests.fakes.archives import CUT, write
 from tests.fakes.commands import BIN, run
@@ -106,6 +107,29 @@ def test_a_kit_installs_without_a_network_works_and_is_uninstalled(kit, tmp_path
     assert gone.returncode == 0, gone.stderr
     assert not (tmp_path / "opt").exists()
     assert list((tmp_path / "bin").iterdir()) == []
+
+
+@pytest.mark.more
+@pytest.mark.parametrize(("folder", "whole"), [("kit", True), ("carried/week-47", True), ("kit", False)])
+def test_the_container_file_builds_behind_the_gap_from_a_kit(kit, tmp_path, folder, whole):
+    """Its command is run in the same layout of directories: `COPY . /src`, and no network."""
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "deploy", source / "deploy")
+    shutil.copytree(kit, source / folder)
+    if not whole:
+        wheel = min((source / folder / "wheels").glob("hub_airgap-*.whl"))
+        wheel.write_bytes(wheel.read_bytes()[:-1])
+    text = re.sub(r"(?m)^#.*\n", "", (ROOT / "Containerfile").read_text()).replace("\\\n", " ")
+    (command,) = re.findall(r"(?m)^RUN (.*)$", text)
+    command = command.replace("/opt/hub-airgap", f"{tmp_path}/opt").replace("/src", str(source))
+    done = offline(command.replace("python3 -m venv", f"{INTERPRETER} -m venv"), KIT=folder, EXTRAS="", PIP_ARGS="")
+    assert (done.returncode == 0) is whole, done.stderr
+    if whole:
+        shown = offline(f"{tmp_path}/opt/bin/hub-import --version")
+        assert shown.stdout == run("hub-import", "--version").stdout, shown.stderr
+    else:
+        assert "hub_airgap" in done.stdout + done.stderr
+        assert not (tmp_path / "opt/bin/hub-import").exists()
 
 
 @pytest.mark.more
