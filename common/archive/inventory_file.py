@@ -48,6 +48,7 @@ from common.errors import ArchiveDamagedError, ArchiveError, ContentError, Usage
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
+from common.version import parse as parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 NAME = "inventory.json"
 SIGNATURE_NAME = "inventory.json.sig"
 T = TypeVar("T")
+_ARCHITECTURE, _CHANNEL = re.compile(r"[0-9a-z_]{1,20}"), re.compile(r"[0-9a-z.-]{1,100}")  # of a release
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
@@ -229,13 +231,31 @@ def _steps(path: UpdatePathRecord) -> int:
 
 
 def check_releases(images: Iterable[ImageRecord], releases: Sequence[ReleaseRecord]) -> None:
-    """Check that the images of each release are listed, and that its signatures are bounded. Raises ContentError."""
-    sources = {image.source for image in images} if releases else set()
+    """Check the names of each release, that its images are listed, and that its signatures are bounded. Raises ContentError."""
+    sources = {image.source: image.digest for image in images} if releases else {}
     for release in releases:
+        _check_names(release)
         for source in (release.source, *(component.source for component in release.components)):
             if source not in sources:
                 raise ContentError(f"release {release.version[:80]!r}: its image {source[:200]!r} is not listed")
+        # The cluster is led to the one, signatures are for the other.
+        if (found := sources[release.source]) not in (None, release.digest):
+            differ = f"its payload is {release.digest}, and the image {release.source[:200]!r} is {found}"
+            raise ContentError(f"release {release.version[:80]!r}: {differ}")
         _check_signatures(release)
+
+
+def _check_names(release: ReleaseRecord) -> None:
+    """Check what becomes part of commands that people copy, and of names in the cluster. Raises ContentError."""
+    try:
+        parse_version(release.version)
+    except ValueError as error:
+        raise ContentError(f"release {release.version[:80]!r}: {error}"[:400]) from None
+    if not _ARCHITECTURE.fullmatch(release.architecture):
+        raise ContentError(f"release {release.version!r}: not an architecture: {release.architecture[:80]!r}")
+    for channel in release.channels:
+        if not _CHANNEL.fullmatch(channel):
+            raise ContentError(f"release {release.version!r}: not a channel: {channel[:80]!r}")
 
 
 def _check_signatures(release: ReleaseRecord) -> None:

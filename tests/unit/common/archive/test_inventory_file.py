@@ -365,7 +365,8 @@ def test_an_inventory_beyond_the_limits_is_not_written():
         inventory_file.encode(inventory)
 
 
-RELEASE = {"version": "4.18.3", "architecture": "amd64", "source": "registry.test/small:v1", "digest": D}
+SMALL_IMAGE = next(each["digest"] for each in json.loads(RAW)["images"] if each["source"] == "registry.test/small:v1")
+RELEASE = {"version": "4.18.3", "architecture": "amd64", "source": "registry.test/small:v1", "digest": SMALL_IMAGE}
 
 
 def released(**fields):
@@ -390,6 +391,7 @@ def test_releases_are_read_and_written_again():
         (released(source="registry.test/other:v1"), "its image 'registry.test/other:v1' is not listed"),
         (released(components=[{"name": "cli", "source": "x"}]), "its image 'x' is not listed"),
         (released(digest="sha256:12"), "sha256:12"),
+        (released(digest=D), "its payload is sha256:abab.*, and the image 'registry.test/small:v1' is sha256:"),
         (released(signatures=[{"content": "not base64!", "url": ""}]), "is not base64"),
         (released(signatures=[{"content": "", "url": ""}]), "a signature of 0 bytes"),
         (released(signatures=[{"content": "A" * 68_272, "url": ""}]), "a signature of 51204 bytes; the limit is 51200"),
@@ -410,6 +412,22 @@ def test_releases_are_read_and_written_again():
 )
 def test_a_release_that_is_invalid_is_refused(change, match):
     refused(change, match)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channels": ["x; reboot #-4.18"]},
+        {"version": "4.18.3\n"},
+        {"architecture": "amd64\n"},
+        *more([{"channels": [each]} for each in ("", "a\x1b[2J-4.18", "a'-4.18", "a" * 101)]),
+        *more([{"version": each} for each in ("", "4.18", "$(id)", "4.18.3-x;y", "1.2." + "3" * 300)]),
+        *more([{"architecture": each} for each in ("", "../x", "a" * 33, "\u202eamd64")]),
+    ],
+)
+def test_names_of_a_release_are_fit_for_a_command(fields):
+    """People copy the commands of `apply` and `status` into a shell of the cluster's administrator."""
+    refused(released(**fields), "not an? (channel|version|architecture)|version of 304 characters")
 
 
 def test_a_release_with_the_largest_signatures_is_read():
