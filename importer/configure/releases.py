@@ -120,8 +120,19 @@ def plan_releases(
         return ReleasePlan(notes=(f"updates of the cluster were not looked at: {error.message}",))
     expected = releases_of(inventory, images)
     plan = ReleasePlan(state, expected=expected, resources=_acknowledged(state, cluster.acknowledged))
-    plan = _placed(client, plan, payload_repository(images, mirror), has_graph=has_graph)
-    return _following(plan, payload_repository(images, mirror), has_graph=has_graph) if cluster.update_service else plan
+    repository = _served(state, images, mirror)
+    plan = _placed(client, plan, repository, has_graph=has_graph)
+    return _following(plan, repository, has_graph=has_graph) if cluster.update_service else plan
+
+
+def _served(state: UpdateState, images: Sequence[MappedImage], mirror: Mirror) -> str:
+    """Return the repository of payloads; where the archive has none, that of the UpdateService. Empty: not known."""
+    if any(each.record.kind is ImageKind.RELEASE for each in images):
+        return payload_repository(images, mirror)
+    own = next((each for each in state.services or () if _is_own(each)), None)
+    if own is not None:
+        return str((own.get("spec") or {}).get("releases") or "")
+    return "" if mirror.releases_by_source else payload_repository(images, mirror)
 
 
 def _acknowledged(state: UpdateState, names: Sequence[str]) -> tuple[Resource, ...]:
@@ -149,17 +160,24 @@ def _placed(client: ClusterClient, plan: ReleasePlan, repository: str, *, has_gr
     present = serving(plan.state, repository)
     if present is not None:
         metadata = present["metadata"]
-        return replace(plan, place=UpdatePlace(str(metadata["namespace"]), str(metadata["name"])))
+        return replace(plan, place=UpdatePlace(str(metadata["namespace"]), str(metadata["name"]), releases=repository))
     others = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in plan.state.services]
     left = [f"UpdateService {name} serves other releases, and stays as it is" for name in others]
     place = UpdatePlace(_operator_namespace(client), replicas=_replicas(client))
-    if not has_room(place):
-        why = f"the name of its route would have more than 63 characters in namespace {place.namespace}"
-        return replace(plan, notes=(*plan.notes, *left, f"graph data: no UpdateService is written, because {why}"))
-    if not _exists(client, place.namespace):
-        why = f"namespace {place.namespace} does not exist, and no Subscription of {OPERATOR} says where its operator is"
+    if why := _no_place(client, place, repository):
         return replace(plan, notes=(*plan.notes, *left, f"graph data: no UpdateService is written, because {why}"))
     return replace(plan, place=place, notes=(*plan.notes, *left))
+
+
+def _no_place(client: ClusterClient, place: UpdatePlace, repository: str) -> str:
+    """Return why no UpdateService can be written there; empty where one can."""
+    if not repository:
+        return "the archive has no release, whose source says where payloads are on the mirror"
+    if not has_room(place):
+        return f"the name of its route would have more than 63 characters in namespace {place.namespace}"
+    if not _exists(client, place.namespace):
+        return f"namespace {place.namespace} does not exist, and no Subscription of {OPERATOR} says where its operator is"
+    return ""
 
 
 def _exists(client: ClusterClient, namespace: str) -> bool:

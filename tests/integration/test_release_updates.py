@@ -504,3 +504,25 @@ def test_an_import_of_releases_alone_waits_until_the_nodes_have_their_rules(site
     with connect(here.kubeconfig, None) as client:
         assert {each.ok for each in pools(client, {(PAYLOADS, RELEASES)})} == {True}
     assert "mirror rules" in "\n".join(here.told)
+
+
+def test_graph_data_alone_leaves_the_releases_of_the_update_service(site):
+    """An archive of graph data alone does not say where payloads are; `--release-layout source` has them elsewhere."""
+    here = site()
+    by_source = replace(MIRROR, releases_by_source=True)
+    here.change(inventory(Carried("4.18.45")), mirror=by_source)
+    served = f"{MIRROR}/openshift-release-dev/ocp-release"
+    assert here.cluster.get("UpdateService", "hub", NAMESPACE)["spec"]["releases"] == served
+    for mirror in (by_source, MIRROR):  # the second without the option
+        here.change(inventory(), mirror=mirror)
+        assert here.cluster.get("UpdateService", "hub", NAMESPACE)["spec"]["releases"] == served
+    assert here.cluster.names("UpdateService") == ["hub"]
+
+
+def test_graph_data_alone_makes_no_update_service_for_a_place_that_is_not_known(site):
+    here = site()
+    plan = here.plan(inventory(), mirror=replace(MIRROR, releases_by_source=True))
+    assert not [each for each in plan.built.resources if each.kind == "UpdateService"]
+    assert "the archive has no release" in plan.built.notes[0]
+    usual = here.plan(inventory())
+    assert [each.body["spec"]["releases"] for each in usual.built.resources if each.kind == "UpdateService"] == [RELEASES]

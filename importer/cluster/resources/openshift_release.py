@@ -33,11 +33,15 @@ _ROUTE = "-route-"
 
 @dataclass(frozen=True, slots=True)
 class UpdatePlace:
-    """Where the UpdateService of an import is, or goes. `replicas` count for a new one."""
+    """Where the UpdateService of an import is, or goes. `replicas` count for a new one.
+
+    `releases`: the repository that it serves; empty for that of the archive.
+    """
 
     namespace: str = UPDATE_NAMESPACE
     name: str = UPDATE_NAME
     replicas: int = 1
+    releases: str = ""
 
 
 def key_prefix(digest: Digest | str) -> str:
@@ -154,9 +158,11 @@ def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdateP
     graph = next((each for each in images if each.record.kind is ImageKind.GRAPH_DATA), None)
     if graph is None or place is None:
         return ()
+    if mirror.releases_by_source and not place.releases and not any(each.record.kind is ImageKind.RELEASE for each in images):
+        return ()  # where the payloads are is not known
     spec = {
         "replicas": place.replicas,
-        "releases": payload_repository(images, mirror),
+        "releases": place.releases or payload_repository(images, mirror),
         # By digest: with a tag the operator runs a pod of its own to see whether it has moved
         # (openshift/cincinnati-operator, controllers/updateservice_controller.go).
         "graphDataImage": str(graph.pinned),

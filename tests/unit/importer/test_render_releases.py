@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -52,6 +53,13 @@ def test_before_4_13_rules_are_an_image_content_source_policy(release):
     files, _ = render(inventory(TARGET), release)
     found = rules(files, "imagecontentsourcepolicy.yaml", "repositoryDigestMirrors")
     assert found == {"hub-openshift-release": {PAYLOADS: [RELEASES], COMPONENTS: [POOL]}}
+
+
+def test_graph_data_alone_do_not_say_where_payloads_of_the_source_layout_are():
+    files, _ = render(inventory(), mirror=replace(MIRROR, releases_by_source=True))
+    assert "updates/updateservice.yaml" not in files
+    files, _ = render(inventory())
+    assert yaml.safe_load(files["updates/updateservice.yaml"])["spec"]["releases"] == RELEASES
 
 
 def test_okd_and_5_0_have_the_repositories_of_their_own_payload():
