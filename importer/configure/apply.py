@@ -14,6 +14,7 @@ from importer.cluster.account import account_of
 from importer.cluster.client import connect
 from importer.cluster.discovery import identify
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
 from importer.cluster.server_warnings import warned
 from importer.configure.plan import make_plan
@@ -82,6 +83,8 @@ class Applied:
         release = self.cluster.release
         lists = release is None or release.lists_packages
         done = "OLM lists what the archive carries." if lists else "OLM has a connection to each catalog."
+        if not any(each.kind == CATALOG_SOURCE.name for each in self.result.changes):
+            done = "No catalog was given to OLM."
         unseen = [each for each in self.findings if each.code in (UNSEEN_RULES, RULES_MISSING)]
         return " ".join([done, *(_sentence(each) for each in unseen)])
 

@@ -26,7 +26,7 @@ from importer.cluster.kinds import (
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.openshift_release import UPDATE_NAMESPACE, UpdatePlace, has_room, payload_repository
 from importer.cluster.updates.expected import ExpectedRelease, releases_of
-from importer.cluster.updates.outlook import Update, updates
+from importer.cluster.updates.outlook import Update, unfit, updates
 from importer.cluster.updates.reading import ACKS, UpdateState, graph_address, read_updates
 from importer.cluster.writing import Action, Change
 
@@ -119,7 +119,8 @@ def plan_releases(
     except ForbiddenError as error:  # preflight lists the missing permissions
         return ReleasePlan(notes=(f"updates of the cluster were not looked at: {error.message}",))
     expected = releases_of(inventory, images)
-    plan = ReleasePlan(state, expected=expected, resources=_acknowledged(state, cluster.acknowledged))
+    acknowledged = _acknowledged(state, cluster.acknowledged)
+    plan = ReleasePlan(state, expected=expected, resources=acknowledged, notes=unfit(state, expected))
     repository = _served(state, images, mirror)
     plan = _placed(client, plan, repository, has_graph=has_graph)
     return _following(plan, repository, has_graph=has_graph) if cluster.update_service else plan

@@ -526,3 +526,16 @@ def test_graph_data_alone_makes_no_update_service_for_a_place_that_is_not_known(
     assert "the archive has no release" in plan.built.notes[0]
     usual = here.plan(inventory())
     assert [each.body["spec"]["releases"] for each in usual.built.resources if each.kind == "UpdateService"] == [RELEASES]
+
+
+@pytest.mark.parametrize(
+    "carried", [Carried("4.18.45", "s390x"), *more([Carried("4.18.40"), Carried("4.17.9"), Carried("4.20.1")])]
+)
+def test_an_archive_without_a_release_for_the_cluster_says_so(site, carried):
+    here = site()
+    done = here.apply(inventory(carried))
+    assert done.updates == ()
+    (note,) = done.notes
+    assert note.startswith("releases: none of the archive is an update of this cluster, which is OpenShift 4.18.40 (amd64): ")
+    assert f"{carried.version} ({carried.architecture})" in note
+    assert done.verdict.startswith("No catalog was given to OLM.")  # the archive has none

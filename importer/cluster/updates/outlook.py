@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.text import counted
+from common.text import counted, enumeration
 from common.version import Key, Version, try_parse
 from importer.cluster.kinds import short
 from importer.cluster.updates.reading import MULTI, UpdateState
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import RiskRecord, UpdateStepRecord
     from importer.cluster.updates.expected import ExpectedRelease
 
+_NAMED = 5  # releases in a note
 _LONGEST = 400  # of the text of an acknowledgement
 MAX_WAY = 100  # of a way; an inventory may list 100 000 steps
 _NEXT_MAJOR, _LAST_MINOR = 5, 22
@@ -80,6 +81,16 @@ def updates(state: UpdateState, releases: Iterable[ExpectedRelease]) -> tuple[Up
             way = _way(str(now), each.version, steps) if follows else ()
             found.append(_update(state, each, version, way))
     return tuple(found)
+
+
+def unfit(state: UpdateState, releases: Sequence[ExpectedRelease]) -> tuple[str, ...]:
+    """Return the note that the cluster can go to none of some releases; empty where it can, or where there are none."""
+    now = state.current
+    if now is None or not releases or updates(state, releases):
+        return ()
+    cluster = f"{now} ({state.architecture})" if state.architecture else str(now)
+    carried = enumeration([f"{each.version} ({each.architecture})" for each in releases], _NAMED)
+    return (f"releases: none of the archive is an update of this cluster, which is OpenShift {cluster}: it carries {carried}",)
 
 
 def _furthest(known: Sequence[tuple[Version, ExpectedRelease]], steps: Mapping[str, UpdateStepRecord]) -> Key:

@@ -17,6 +17,7 @@ from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.readiness.readiness import ExpectedCatalog
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
+from importer.cluster.writing import Action, Change
 from importer.configure.apply import Applied
 from importer.diagnose.health import examine
 from importer.settings import ClusterSettings
@@ -92,7 +93,13 @@ def test_nodes_whose_runtime_no_object_configures_are_said_with_the_verdict(star
     cluster, client = start(None)
     intent = Intent((), None, "m.example", node_rules=(("quay.io/x/y", "m.example/x/y"),))
     findings = [one for one in circumstances(client, intent) if one.code == "node-mirrors-unseen"]
-    applied = Applied(ApplyResult(()), (), done=True, cluster=identify(client), findings=tuple(findings))
+    applied = Applied(
+        ApplyResult((Change(Action.CREATED, "CatalogSource", "x", "olm"),)),
+        (),
+        done=True,
+        cluster=identify(client),
+        findings=tuple(findings),
+    )
     last = apply_table(applied)[-1]
     assert last.startswith("OLM lists what the archive carries. Nodes can pull operators only with the mirror configuration")
     assert "hub-import render --kubernetes" in last
