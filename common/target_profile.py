@@ -13,7 +13,7 @@ import msgspec
 from common.errors import UsageError
 from common.files import read_limited
 from common.oci.image import Platform
-from common.openshift_release import parse_release
+from common.openshift.openshift_release import parse_release
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.target_profile import MEDIA_TYPE, InstalledOperator, TargetProfile, TargetRegistry
-from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError, connect
-from importer.cluster.discovery import running_version
+from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, UnavailableError, connect
+from importer.cluster.api.discovery import running_version
 from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind, status_of
 from importer.cluster.resources.permissions import Permission
 

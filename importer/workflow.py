@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from common.target_profile import TargetProfile
     from importer.archive.reader import Archive, ArchiveReader
     from importer.archive.verify import VerifyResult
-    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.api.discovery import ClusterIdentity
     from importer.configure.apply import Applied, Interaction, Tell
     from importer.configure.undo import UndoResult
     from importer.push.result import PushResult

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from common.olm.update_path import Channel, Obstacle, UpdatePath, follow
 from common.text import enumeration, shortened
-from common.update_path import Channel, Obstacle, UpdatePath, follow
 from common.version import Key, Version, try_parse
 from exporter.imageset.model import ChannelRequest, PackageRequest
 

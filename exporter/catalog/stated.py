@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from common.openshift.supported_releases import MAX_TEXT, MAXIMUM, MINIMUM
 from common.serialization import UNDECODABLE
-from common.supported_releases import MAX_TEXT, MAXIMUM, MINIMUM
 from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import CSV_METADATA, Property
 from exporter.catalog.properties import csv_metadata

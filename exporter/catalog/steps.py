@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind
-from common.catalog_names import Identity, distinct, packages_of_several
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
+from common.olm.catalog_names import Identity, distinct, packages_of_several
 from common.text import enumeration
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.installed import Asked, with_installed

@@ -85,7 +85,7 @@ def list_(
 def _list_releases(releases: ReleaseListOptions, registry: RegistryOptions, output: OutputOptions) -> ExitCode:
     from exporter.cli import release_listing
     from exporter.context import opened
-    from exporter.releases.update_service import graph_source
+    from exporter.releases.updates.update_service import graph_source
 
     request, settings = releases.request()
     with opened(registry.settings(), output.begin()) as context:

@@ -249,7 +249,8 @@ class SelectionOptions:
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
-        from common import openshift_release, target_profile
+        from common import target_profile
+        from common.openshift import openshift_release
 
         target = target_profile.load(self.target) if self.target else None
         if self.installed:

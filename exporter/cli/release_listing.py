@@ -9,13 +9,13 @@ import msgspec
 from common.errors import UsageError, one_error
 from common.text import columns, counted, paragraphs, sanitize
 from exporter.cli.releases import path_lines
-from exporter.releases.graph import order
 from exporter.releases.selection import missing, path_between
+from exporter.releases.updates.graph import order
 
 if TYPE_CHECKING:
     from exporter.imageset.releases import PlatformRequest, ReleaseChannel
     from exporter.releases.selection import Selection
-    from exporter.releases.update_service import GraphSource
+    from exporter.releases.updates.update_service import GraphSource
 
 _WIDTH = 200  # characters of a risk's message
 Document = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import UsageError
+from common.olm.source_template import Template
 from common.serialization import convert, load_yaml_documents
-from common.source_template import Template
 
 MAX_SIZE = 1024 * 1024  # etcd accepts requests up to 1.5 MiB (etcd, *System limits*)
 _WANTED = "Wanted: one YAML document, `kind: CatalogSource`."

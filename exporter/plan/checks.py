@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common import supported_releases
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ProblemsError, RegistryError
+from common.openshift import supported_releases
 from common.text import counted
 from exporter.plan import mapping
 

@@ -10,9 +10,9 @@ import msgspec
 from common.archive import inventory_file, location
 from common.archive.discover import find
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, BundleRecord, CatalogRecord, ChannelRecord, Inventory, PackageRecord
-from common.catalog_names import identities_of
 from common.errors import UsageError
 from common.files import size_text
+from common.olm.catalog_names import identities_of
 from common.serialization import UNDECODABLE
 from common.text import columns, counted, paragraphs, shortened
 from exporter.plan import release_diff
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from common.archive.location import Place
-    from common.catalog_names import Identity
     from common.oci.image import Digest
+    from common.olm.catalog_names import Identity
 
 
 Document = dict[str, Any]

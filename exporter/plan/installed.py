@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
+from common.olm.update_path import Obstacle
 from common.text import enumeration
-from common.update_path import Obstacle
 from common.version import try_parse
 from exporter.catalog.installed import PackageGraphs, lowest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from common.olm.update_path import UpdatePath
     from common.target_profile import InstalledOperator, TargetProfile
-    from common.update_path import UpdatePath
     from exporter.catalog.model import Catalog
     from exporter.catalog.steps import Chosen
 

@@ -20,7 +20,7 @@ from exporter.images.resolve import WantedImage, problem_of
 from exporter.releases.hosts import OKD_PAYLOADS
 from exporter.releases.reading import ReadRelease, ReleaseReader, named, names_of
 from exporter.releases.selection import SelectedRelease, Selection, choose
-from exporter.releases.update_service import graph_source
+from exporter.releases.updates.update_service import graph_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

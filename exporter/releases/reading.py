@@ -11,7 +11,7 @@ from common.mapping import release_tag
 from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, platform_entries
 from exporter.images.stored import StoredBlobs
 from exporter.releases import payload
-from exporter.releases.signatures import ReleaseSignatures
+from exporter.releases.signing.signatures import ReleaseSignatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,16 +16,16 @@ from common.archive.inventory import MAX_RELEASES, Problem, ProblemCode, UpdateP
 from common.errors import HubError, UsageError, one_error
 from common.text import enumeration
 from exporter.imageset.releases import channel_faults
-from exporter.releases import paths
-from exporter.releases.graph import Graph, Node, order, require_same, united
-from exporter.releases.update_service import PREFIXES
+from exporter.releases.updates import paths
+from exporter.releases.updates.graph import Graph, Node, order, require_same, united
+from exporter.releases.updates.update_service import PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from common.oci.reference import Reference
     from exporter.imageset.releases import PlatformRequest, ReleaseChannel
-    from exporter.releases.update_service import GraphSource
+    from exporter.releases.updates.update_service import GraphSource
 
 _MINOR = re.compile(r"(.{1,80})-(\d{1,3})\.(\d{1,4})")
 _MAX_BETWEEN = 20  # channels between the first and the last one

@@ -242,8 +242,8 @@ def render(
     """Write what apply would apply as files, for GitOps or oc apply; with --install, what a first installation needs."""
     from importer import workflow
     from importer.cli import cluster_tables
-    from importer.configure.rendering import render_files, render_installation
-    from importer.configure.roles import render_rbac
+    from importer.configure.files.rendering import render_files, render_installation
+    from importer.configure.files.roles import render_rbac
 
     output.begin()
     settings = mirror.settings(registry)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
-    from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update

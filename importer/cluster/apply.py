@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.discovery import mirror_objects
+from importer.cluster.api.discovery import mirror_objects
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -41,7 +41,7 @@ from importer.cluster.writing import Change, Wish, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
 

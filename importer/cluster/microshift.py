@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import ForbiddenError
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.kinds import CONFIG_MAP
 
 if TYPE_CHECKING:
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
 
 
 NAMESPACE = "kube-public"

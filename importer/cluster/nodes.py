@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ATTACHED, ImageKind
 from common.errors import ClusterError
 from common.text import counted, enumeration, shortened
-from importer.cluster.client import UnavailableError
+from importer.cluster.api.client import UnavailableError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NODE, short, status_of
 from importer.cluster.resources.mirror_rules import Precedence, refused_sources
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from common.archive.inventory import ImageRecord
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Listed, Pair
 

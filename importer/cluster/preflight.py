@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.oci.reference import split_host
+from common.openshift.supported_releases import unsupported
 from common.registry.http.tls import is_exempt
-from common.supported_releases import unsupported
 from common.text import counted
-from importer.cluster.discovery import is_hosted, mirror_objects
+from importer.cluster.api.discovery import is_hosted, mirror_objects
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from common.archive.inventory import ImageRecord, PackageRecord
-    from common.supported_releases import Kubernetes
-    from importer.cluster.client import Body, ClusterClient
+    from common.openshift.supported_releases import Kubernetes
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.writing import Change

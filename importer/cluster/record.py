@@ -22,7 +22,7 @@ import msgspec
 from common.errors import ClusterError
 from common.retry import retry
 from common.serialization import decode_bounded
-from importer.cluster.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
+from importer.cluster.api.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, MARKETPLACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
 from importer.cluster.microshift import microshift_version

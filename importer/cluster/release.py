@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from common.openshift_release import parse_release
+from common.openshift.openshift_release import parse_release
 from importer.cluster.kinds import ICSP, IDMS, ITMS, Kind
 
 _MAJOR = 4

@@ -22,7 +22,7 @@ from importer.cluster.writing import Change, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
 

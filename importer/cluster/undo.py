@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from common.retry import retry
 from common.text import enumeration
 from importer.cluster import record
-from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
+from importer.cluster.api.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
 from importer.cluster.differences import (
     changed_registries,
     differing_values,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import ClusterError
 from common.retry import retry
 from common.text import enumeration
-from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
+from importer.cluster.api.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
 from importer.cluster.differences import diff_lines, differing, needed_patch, replaced_fields
 from importer.cluster.kinds import OWN_LABELS, Kind, Resource, kind_of
 from importer.cluster.resources.mirror_rules import FIELD

@@ -10,13 +10,13 @@ from common.errors import ClusterError, ExitCode, HubError, RegistryError, of_pr
 from common.text import shortened
 from importer import mapping
 from importer.cluster import preflight
-from importer.cluster.account import account_of
-from importer.cluster.client import connect
-from importer.cluster.discovery import identify
+from importer.cluster.api.account import account_of
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import identify
+from importer.cluster.api.server_warnings import warned
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
-from importer.cluster.server_warnings import warned
 from importer.configure.plan import make_plan
 from importer.configure.waiting import look_again, wait
 from importer.operators.settling import NOT_WELL
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from common.archive.inventory import Problem
     from importer.archive.reader import Archive
+    from importer.cluster.api.client import ClusterClient
+    from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
-    from importer.cluster.client import ClusterClient
-    from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.readiness.wait import Display
     from importer.cluster.updates.outlook import Update
     from importer.configure.plan import ClusterPlan

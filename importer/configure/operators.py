@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.catalog_names import identities_of, release_of_tag
 from common.errors import ExitCode
-from common.supported_releases import kubernetes_of, version_of
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity, identify, own_sources
+from common.olm.catalog_names import identities_of, release_of_tag
+from common.openshift.supported_releases import kubernetes_of, version_of
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import ClusterIdentity, identify, own_sources
 from importer.cluster.kinds import OPERATOR_HUB
 from importer.cluster.record import expected_catalogs, record_namespace
 from importer.cluster.resources.build import can_serve
@@ -24,8 +24,8 @@ from importer.operators.table import Result, make
 
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
-    from common.supported_releases import Kubernetes
-    from importer.cluster.client import ClusterClient
+    from common.openshift.supported_releases import Kubernetes
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.finding import Finding
     from importer.cluster.kinds import Resource
     from importer.cluster.release import Release

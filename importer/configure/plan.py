@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from common.errors import UsageError
 from importer import mapping
 from importer.cluster import apply as applying
+from importer.cluster.api.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from importer.archive.reader import Archive
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions
     from importer.cluster.resources.mirror_rules import MirrorRule

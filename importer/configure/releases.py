@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ImageKind
 from common.errors import UsageError
 from common.text import enumeration
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.apply import ApplyResult, apply
-from importer.cluster.client import ForbiddenError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     CLUSTER_VERSION,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from common.archive.inventory import Inventory
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
     from importer.mapping import MappedImage, Mirror

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from common.errors import UsageError
 from importer.cluster import undo as undoing
-from importer.cluster.account import account_of
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity, identify
+from importer.cluster.api.account import account_of
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
 from importer.cluster.rollout import REGISTRIES, strongest
 from importer.cluster.undo import Outcome

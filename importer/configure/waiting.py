@@ -17,7 +17,7 @@ from importer.operators.reading import read_operators
 from importer.operators.settling import settle
 
 if TYPE_CHECKING:
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.wait import Checks
     from importer.configure.apply import Interaction

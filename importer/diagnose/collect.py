@@ -43,7 +43,7 @@ from importer.operators.reading import sources_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
     from importer.cluster.updates.expected import ExpectedRelease

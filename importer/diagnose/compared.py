@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from common.mapping import PAYLOADS
-from importer.cluster.discovery import has_icsp, mirror_rules, own_sources
+from importer.cluster.api.discovery import has_icsp, mirror_rules, own_sources
 from importer.cluster.kinds import CATALOG_SOURCE, DEPLOYMENT
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.readiness.readiness import ExpectedCatalog, images_of, offers
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from common.archive.inventory import CatalogRecord, Inventory
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.names import Named
 

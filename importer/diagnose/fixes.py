@@ -20,7 +20,7 @@ from importer.cluster.writing import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.finding import Finding
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release

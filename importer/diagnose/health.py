@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from importer.cluster.account import account_of
-from importer.cluster.client import ClusterClient, connect
-from importer.cluster.discovery import ClusterIdentity, identify
+from importer.cluster.api.account import account_of
+from importer.cluster.api.client import ClusterClient, connect
+from importer.cluster.api.discovery import ClusterIdentity, identify
 from importer.cluster.nodes import configures_nodes, unseen_rules
 from importer.cluster.record import Recorder, expected_catalogs, record_namespace, recorded_releases
 from importer.cluster.resources.catalog_source import namespace_for

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body, Query
+from importer.cluster.api.client import Body, Query
 from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, COPIED_LABEL, INSTALL_PLAN, condition, short, status_of
 from importer.diagnose.workloads import WaitingImage
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, ForbiddenError, Query, UnavailableError
+from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, Query, UnavailableError
+from importer.cluster.api.namespaces import one_by_one
 from importer.cluster.kinds import NAMESPACE, Kind
-from importer.cluster.namespaces import one_by_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -21,7 +21,7 @@ from importer.operators.installed import SourceKey, Subscribed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.diagnose.snapshot import Snapshot
 
 

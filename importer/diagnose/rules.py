@@ -25,7 +25,7 @@ from importer.diagnose.updates import updates
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.diagnose.snapshot import PodState, Snapshot, SourceState
 
 

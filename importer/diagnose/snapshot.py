@@ -13,7 +13,7 @@ from importer.cluster.resources.catalog_source import address, is_default
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Listed, Pair

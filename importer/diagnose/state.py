@@ -15,8 +15,8 @@ from importer.diagnose.fixes import NEEDS_CREDENTIAL
 from importer.diagnose.updates import ACK, NOT_UPGRADEABLE, subject_of
 
 if TYPE_CHECKING:
-    from importer.cluster.client import Body
-    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.api.client import Body
+    from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.updates.outlook import Update

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body, Query
+from importer.cluster.api.client import Body, Query
 from importer.cluster.kinds import EVENT, POD, short, status_of
 
 if TYPE_CHECKING:

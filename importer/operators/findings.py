@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.catalog_names import packages_of_several, release_of_tag
+from common.olm.catalog_names import packages_of_several, release_of_tag
 from common.text import counted, shortened
 from importer.cluster.finding import Finding, Severity
 from importer.operators.table import Result

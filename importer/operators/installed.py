@@ -10,7 +10,7 @@ from importer.cluster.kinds import condition, short, status_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
 
 SourceKey = tuple[str, str]  # namespace and name of a CatalogSource
 CsvKey = tuple[str, str]  # namespace and name of a ClusterServiceVersion

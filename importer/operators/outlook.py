@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import CatalogRecord, ChannelRecord, PackageRecord
-from common.catalog_names import Identity
 from common.oci.image import Digest
-from common.update_path import CarriedPaths
+from common.olm.catalog_names import Identity
+from common.olm.update_path import CarriedPaths
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from common.supported_releases import Kubernetes
+    from common.openshift.supported_releases import Kubernetes
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.resources.names import ServedCatalog
     from importer.operators.installed import SourceKey, Sources, Subscribed

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
-from importer.cluster.client import UnavailableError
+from importer.cluster.api.client import UnavailableError
 from importer.operators.outlook import Outlook, recorded
 from importer.operators.reading import read_operators
 from importer.operators.table import make
@@ -14,7 +14,7 @@ from importer.operators.table import make
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
     from importer.operators.installed import Installed

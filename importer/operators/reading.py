@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body, ClusterClient, ForbiddenError
+from importer.cluster.api.client import Body, ClusterClient, ForbiddenError
+from importer.cluster.api.namespaces import names_of, one_by_one
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -13,7 +14,6 @@ from importer.cluster.kinds import (
     COPIED_LABEL,
     SUBSCRIPTION,
 )
-from importer.cluster.namespaces import names_of, one_by_one
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.operators.installed import Csv, CsvKey, Extension, Installed, SourceKey, Sources, Subscribed
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import UnavailableError
+from importer.cluster.api.client import UnavailableError
 from importer.cluster.finding import Finding
 from importer.operators.installed import SUCCEEDED
 from importer.operators.table import CLUSTER_EXTENSION, Result

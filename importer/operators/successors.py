@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.update_path import MAX_COMPARED, Obstacle, UpdatePath
+from common.olm.update_path import MAX_COMPARED, Obstacle, UpdatePath
 from common.version import Key, OlmRange, Version, try_parse
 
 if TYPE_CHECKING:

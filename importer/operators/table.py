@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from common.supported_releases import below
+from common.olm.update_path import NO_VERSION, Obstacle, UpdatePath
+from common.openshift.supported_releases import below
 from common.text import enumeration
-from common.update_path import NO_VERSION, Obstacle, UpdatePath
 from common.version import try_parse
 from importer.operators.constraint import Constraint
 from importer.operators.installed import SUCCEEDED

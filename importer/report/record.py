@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.api.discovery import ClusterIdentity
     from importer.configure.apply import Tell
     from importer.settings import ClusterSettings
 

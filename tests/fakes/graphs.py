@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any
 
 from common.errors import UsageError
-from exporter.releases.graph import Graph, decode
-from exporter.releases.update_service import neighbours
+from exporter.releases.updates.graph import Graph, decode
+from exporter.releases.updates.update_service import neighbours
 from tests.fakes.releases import DATA, PAYLOADS
 
 REAL = (

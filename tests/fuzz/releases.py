@@ -11,10 +11,11 @@ from common.oci.image import digest_of
 from common.oci.reference import is_tag
 from common.text import is_visible
 from exporter.imageset.releases import PlatformRequest, ReleaseChannel
-from exporter.releases import bootimages, graph_data, graph_image, paths, payload
-from exporter.releases import graph as update_graph
-from exporter.releases.graph_files import GraphFiles
+from exporter.releases import bootimages, graph_data, graph_image, payload
 from exporter.releases.selection import choose
+from exporter.releases.updates import graph as update_graph
+from exporter.releases.updates import paths
+from exporter.releases.updates.graph_files import GraphFiles
 from tests.fakes import factories, graphs, releases
 from tests.fakes.releases import BOOTIMAGES, DATA
 from tests.fuzz.mutation import mutated

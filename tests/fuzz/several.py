@@ -19,7 +19,7 @@ from importer.archive.reader import Archive
 from importer.archive.repair import Repair
 from importer.archive.verify import verify
 from importer.cluster import preflight
-from importer.cluster.client import Scanned
+from importer.cluster.api.client import Scanned
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.release import Release

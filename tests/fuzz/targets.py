@@ -370,14 +370,14 @@ _ACCOUNT = b"# accounts\nuser:$2y$05$" + b"a" * 53 + b"\nother:$2b$04$" + b"B" *
 
 @cache
 def _shipped_keys():
-    from exporter.releases import public_keys
+    from exporter.releases.signing import public_keys
 
     return [*public_keys.shipped(okd=False), *public_keys.shipped(okd=True)]
 
 
 def _release_signature(raw, _folder):
-    from common.release_signature import read_payload
-    from exporter.releases.openpgp import verify
+    from common.openshift.release_signature import read_payload
+    from exporter.releases.signing.openpgp import verify
     from tests.fakes import openpgp
 
     verified = verify(raw, _shipped_keys(), expired=True)
@@ -395,7 +395,7 @@ def _release_signatures():
 
 
 def _signed_document(raw, _folder):
-    from common.release_signature import read_payload
+    from common.openshift.release_signature import read_payload
 
     payload = read_payload(raw)
     assert payload.reference.isprintable()
@@ -410,7 +410,7 @@ def _signed_documents():
 
 def _release_keys(raw, _folder):
     from common.text import visible
-    from exporter.releases.public_keys import read_keys
+    from exporter.releases.signing.public_keys import read_keys
 
     for key in read_keys(raw, "fuzz"):
         assert len(key.fingerprint) == 40

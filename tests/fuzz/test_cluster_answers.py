@@ -8,13 +8,13 @@ from contextlib import suppress
 import pytest
 
 from common.archive.inventory import CatalogRecord
-from common.catalog_names import Identity
 from common.errors import ClusterError
 from common.oci.image import Digest
+from common.olm.catalog_names import Identity
 from importer.cluster import preflight
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import identify, mirror_rules
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import identify, mirror_rules
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import wait_healthy

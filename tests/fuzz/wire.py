@@ -32,7 +32,7 @@ from common.registry.registries_conf import Hosts, load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.retry import MAX_RETRY_AFTER_S, retry_after_s
 from common.text import is_visible
-from importer.cluster.client import connect
+from importer.cluster.api.client import connect
 from tests.fuzz.mutation import mutated, mutated_json, mutated_text
 from tests.fuzz.targets import JSON, TEXT, Target, at
 

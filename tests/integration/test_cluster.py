@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock

@@ -8,9 +8,9 @@ import pytest
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.oci.image import Digest
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import has_icsp, release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import has_icsp, release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.resources.build import ResourceOptions, build

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from importer.cluster import record
+from importer.cluster.api.client import connect
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.undo import Outcome, undo

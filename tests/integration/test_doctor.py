@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.build import ResourceOptions, build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from importer.cli import cluster_tables
-from importer.cluster.client import Query, connect
+from importer.cluster.api.client import Query, connect
 from importer.cluster.kinds import CONFIG_MAP, POD, SUBSCRIPTION
 from importer.diagnose import health, olm_objects, workloads
 from importer.diagnose.reading import NAMESPACES, Reader

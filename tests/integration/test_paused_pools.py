@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import ClusterError
 from importer.cluster import preflight
+from importer.cluster.api.client import connect
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy

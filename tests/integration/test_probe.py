@@ -10,7 +10,7 @@ import yaml
 
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
-from importer.configure.roles import render_rbac
+from importer.configure.files.roles import render_rbac
 from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry

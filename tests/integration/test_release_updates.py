@@ -13,7 +13,7 @@ import yaml
 from common.archive.inventory import RiskRecord, UpdatePathRecord, UpdateStepRecord
 from common.errors import ClusterError, UsageError
 from common.registry.settings import RegistrySettings
-from importer.cluster.client import connect
+from importer.cluster.api.client import connect
 from importer.cluster.kinds import UPDATE_SERVICE
 from importer.cluster.preflight import permissions
 from importer.cluster.readiness.readiness import pools
@@ -25,9 +25,9 @@ from importer.cluster.resources.build import ResourceOptions
 from importer.cluster.resources.openshift_release import UpdatePlace, signature_name
 from importer.cluster.undo import undo
 from importer.configure import apply as applying
+from importer.configure.files.render import render_archive
+from importer.configure.files.roles import render_rbac
 from importer.configure.plan import make_plan
-from importer.configure.render import render_archive
-from importer.configure.roles import render_rbac
 from importer.diagnose import health
 from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings, ImportSettings

@@ -12,7 +12,7 @@ import yaml
 from importer.cluster.differences import needed_patch
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
-from importer.configure.render import render
+from importer.configure.files.render import render
 from importer.mapping import Mirror, map_images
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.inventories import A, image, inventory

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from importer.cluster import preflight
+from importer.cluster.api.client import connect
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
 from importer.cluster.kinds import POD, Resource
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
@@ -19,7 +19,7 @@ from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address, serving
 from importer.cluster.resources.permissions import needed
 from importer.cluster.undo import undo
-from importer.configure.render import render
+from importer.configure.files.render import render
 from importer.diagnose import health
 from importer.diagnose.state import Health
 from importer.settings import ClusterSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from importer.cluster import record
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
 from importer.cluster.record import Recorder
 from importer.cluster.trust import merge_pull_secret

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from importer.cluster import record
+from importer.cluster.api.client import ConflictError, connect, unchanged
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.client import ConflictError, connect, unchanged
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, CONFIG_MAP, DEPLOYMENT, IDMS, OPERATOR_HUB, SERVICE
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release

@@ -21,8 +21,8 @@ import yaml
 
 from common.errors import UsageError
 from importer.archive.reader import Archive
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import ClusterIdentity
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE

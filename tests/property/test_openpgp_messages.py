@@ -7,10 +7,10 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import openpgp
 from common.errors import SignatureError, UsageError
-from common.release_signature import parse_signed
-from exporter.releases.public_keys import read_keys
+from common.openshift import openpgp
+from common.openshift.release_signature import parse_signed
+from exporter.releases.signing.public_keys import read_keys
 from tests.fakes.openpgp import compressed, literal, old, packet, partial, plain, sample, statement
 
 BODIES = st.binary(max_size=9000)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.catalog_names import bare_name
 from common.content import DirectoryStore, verified
 from common.errors import CatalogError, ContentError, NotACatalogError, NotFoundError, UsageError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
+from common.olm.catalog_names import bare_name
 from exporter.catalog.readers import catalog_image, file_based, image_directory, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import CatalogLocation
 from exporter.catalog.readers.image_directory import ImageDirectory

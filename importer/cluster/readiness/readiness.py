@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from common.archive.inventory import PackageRecord
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
 
 
 _SHOWN = 5

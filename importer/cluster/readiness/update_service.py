@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from importer.cluster.client import ForbiddenError
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.kinds import DEPLOYMENT, POD, UPDATE_SERVICE, condition, short, status_of
 from importer.cluster.readiness.readiness import Check
 
 if TYPE_CHECKING:
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.resources.openshift_release import UpdatePlace
 
 _COMPLETED, _CA_FOUND = "ReconcileCompleted", "RegistryCACertFound"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import ClusterError
-from importer.cluster.client import ClusterClient, UnavailableError
+from importer.cluster.api.client import ClusterClient, UnavailableError
 from importer.cluster.finding import UNKNOWN, Finding
 from importer.cluster.readiness import readiness
 from importer.cluster.readiness.readiness import Check, pools

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.catalog_names import label
+from common.olm.catalog_names import label
+from common.olm.source_template import Spec, Template
 from common.serialization import convert
-from common.source_template import Spec, Template
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.catalog_names import Identity, bare_names, distinct, identities_of, label, release_of_tag
 from common.errors import UsageError
+from common.olm.catalog_names import Identity, bare_names, distinct, identities_of, label, release_of_tag
 from common.text import enumeration
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.cluster.release import Release
     from importer.mapping import MappedImage, Mirror
 

@@ -58,7 +58,7 @@ from importer.cluster.updates.reading import ACKS, GATES
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
 
     _Names = tuple[str, ...] | None

@@ -24,7 +24,7 @@ from importer.cluster.resources.openshift_release import GRAPH_PATH, SIGNATURE_L
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.cluster.release import Release
 
 GATES, ACKS = "admin-gates", "admin-acks"

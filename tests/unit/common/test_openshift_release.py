@@ -8,7 +8,7 @@ import pytest
 
 from common import target_profile
 from common.errors import UsageError
-from common.openshift_release import parse_release
+from common.openshift.openshift_release import parse_release
 from common.registry.settings import RegistrySettings
 from exporter.cli.options import SelectionOptions
 from tests.fakes.commands import run

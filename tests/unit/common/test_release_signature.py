@@ -7,7 +7,7 @@ import json
 import pytest
 
 from common.errors import SignatureError
-from common.release_signature import parse_signed, read_payload
+from common.openshift.release_signature import parse_signed, read_payload
 from tests.fakes.openpgp import SAMPLES, payload
 
 DIGEST = "sha256:" + "1" * 64

@@ -19,7 +19,7 @@ from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy
 from common.storage.client import Storage
 from common.tls import Proxy, client_context, presented, trusting
-from importer.cluster.client import connect
+from importer.cluster.api.client import connect
 from importer.cluster.kinds import OPERATOR_HUB
 from tests.fakes.authorities import OpensslAuthority, PrivateAuthority
 from tests.fakes.cluster import FakeCluster

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import update_path
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
-from common.update_path import NO_VERSION, CarriedPaths, Channel, Obstacle, UpdatePath, follow
+from common.olm import update_path
+from common.olm.update_path import NO_VERSION, CarriedPaths, Channel, Obstacle, UpdatePath, follow
 from exporter.catalog.readers import sqlite
 from tests.fakes import databases, inventories, olm_steps
 from tests.fakes.catalogs import CATALOGS, entry, real

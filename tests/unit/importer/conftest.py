@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from importer.cluster.client import ClusterClient, connect
+from importer.cluster.api.client import ClusterClient, connect
 from tests.fakes.cluster import FakeCluster
 
 Start = Callable[..., tuple[FakeCluster, ClusterClient]]

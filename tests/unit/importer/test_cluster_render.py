@@ -10,7 +10,7 @@ from common.archive.inventory import ChannelRecord, PackageRecord
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
-from importer.configure.render import render, render_archive
+from importer.configure.files.render import render, render_archive
 from importer.mapping import Mirror, map_images
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA

@@ -14,18 +14,18 @@ import trustme
 import yaml
 
 from common.errors import UsageError
+from importer.cluster.api.discovery import identify
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import identify
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import FIELD, Scope
 from importer.configure.apply import Applied
-from importer.configure.earlier import NONE, read_earlier
-from importer.configure.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
+from importer.configure.files.earlier import NONE, read_earlier
+from importer.configure.files.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
+from importer.configure.files.render import render_archive
 from importer.configure.operators import foresee, name
-from importer.configure.render import render_archive
 from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings
 from importer.workflow import write_files

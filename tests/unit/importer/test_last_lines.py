@@ -9,9 +9,9 @@ import pytest
 
 from importer.cli import cluster_tables
 from importer.cli.options import ClusterOptions
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import ClusterIdentity, identify, release_of
 from importer.cluster.apply import ApplyResult, apply
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity, identify, release_of
 from importer.cluster.finding import Finding
 from importer.cluster.kinds import IMAGE_CONFIG, SECRET
 from importer.cluster.record import Recorder

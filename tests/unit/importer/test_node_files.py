@@ -17,9 +17,9 @@ import trustme
 from common.errors import UsageError
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
-from importer.configure.earlier import NONE, read_earlier
-from importer.configure.node_files import REGISTRIES_CONF
-from importer.configure.render import render_archive
+from importer.configure.files.earlier import NONE, read_earlier
+from importer.configure.files.node_files import REGISTRIES_CONF
+from importer.configure.files.render import render_archive
 from importer.mapping import Mirror
 from importer.workflow import write_files
 from tests.fakes.inventories import A, B, image, inventory

@@ -12,7 +12,7 @@ from common.errors import UsageError
 from common.oci.image import Digest
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
-from importer.configure.install import BUNDLE, FRAGMENT, README, REGISTRIES, install_files
+from importer.configure.files.install import BUNDLE, FRAGMENT, README, REGISTRIES, install_files
 from importer.mapping import Mirror
 from tests.fakes.carried_releases import COMPONENTS, PAYLOADS, Carried, inventory
 from tests.fakes.install_config import (

@@ -14,8 +14,8 @@ import yaml
 from common.errors import UsageError
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
-from importer.configure.earlier import MAX_FILE, MAX_FILES, NONE, read_earlier
-from importer.configure.render import render_archive
+from importer.configure.files.earlier import MAX_FILE, MAX_FILES, NONE, read_earlier
+from importer.configure.files.render import render_archive
 from importer.mapping import Mirror
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA

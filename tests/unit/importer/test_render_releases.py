@@ -13,9 +13,9 @@ from common.oci.image import Digest
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, scope
 from importer.cluster.resources.openshift_release import UpdatePlace, has_room, signature_name
-from importer.configure.earlier import NONE, read_earlier
-from importer.configure.render import render_archive
-from importer.configure.roles import render_rbac
+from importer.configure.files.earlier import NONE, read_earlier
+from importer.configure.files.render import render_archive
+from importer.configure.files.roles import render_rbac
 from importer.mapping import Mirror
 from tests.fakes.carried_releases import COMPONENTS, GRAPH, PAYLOADS, Carried, inventory
 from tests.fakes.inventories import catalog, image

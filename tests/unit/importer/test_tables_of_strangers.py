@@ -10,8 +10,8 @@ import pytest
 
 from common.cli import terminal
 from importer.cli import cluster_tables
+from importer.cluster.api.discovery import ClusterIdentity
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity
 from importer.cluster.finding import Finding
 from importer.cluster.readiness.readiness import Check
 from importer.cluster.readiness.wait import Lines, Row

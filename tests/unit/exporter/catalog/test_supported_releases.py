@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.archive.inventory import ChannelRecord, PackageRecord
-from common.supported_releases import kubernetes_of, unsupported, version_of
+from common.openshift.supported_releases import kubernetes_of, unsupported, version_of
 from exporter.catalog.readers import file_based
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.records import package_records

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from common import openpgp as packets
 from common.errors import SignatureError
-from exporter.releases import public_keys
-from exporter.releases.openpgp import verify
+from common.openshift import openpgp as packets
+from exporter.releases.signing import public_keys
+from exporter.releases.signing.openpgp import verify
 from tests.fakes import openpgp as fakes
 from tests.fakes.openpgp import (
     BORN,

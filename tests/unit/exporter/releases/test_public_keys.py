@@ -7,8 +7,8 @@ import random
 import pytest
 
 from common.errors import UsageError
-from exporter.releases import public_keys
-from exporter.releases.public_keys import read_keys
+from exporter.releases.signing import public_keys
+from exporter.releases.signing.public_keys import read_keys
 from tests.fakes import openpgp as fakes
 from tests.fakes.openpgp import BORN, DAY, armored, hashed_key, mpi, old, packet, signer, statement
 

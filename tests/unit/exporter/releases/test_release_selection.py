@@ -10,8 +10,8 @@ import pytest
 from common.archive.inventory import ProblemCode
 from common.errors import ContentError, UsageError
 from exporter.imageset.releases import PlatformRequest, ReleaseChannel
-from exporter.releases.graph import Graph
 from exporter.releases.selection import choose
+from exporter.releases.updates.graph import Graph
 from tests.fakes.graphs import Source, graph, made, read
 from tests.samples import more
 

@@ -18,11 +18,11 @@ from common.errors import (
     ReleaseUnverifiedError,
     UsageError,
 )
-from common.openpgp import MAX_MESSAGE
+from common.openshift.openpgp import MAX_MESSAGE
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from exporter.releases import hosts as standard
-from exporter.releases.signatures import ReleaseSignatures
+from exporter.releases.signing.signatures import ReleaseSignatures
 from tests.fakes import openpgp as made
 from tests.fakes.clock import FakeClock
 from tests.fakes.openpgp import DATA, digest_in, payload, sample

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from common.errors import ContentError
-from exporter.releases import graph as graphs
-from exporter.releases.graph import decode, united
+from exporter.releases.updates import graph as graphs
+from exporter.releases.updates.graph import decode, united
 from tests.fakes.graphs import DERIVED, REAL, answer, graph, made, read
 from tests.samples import more
 

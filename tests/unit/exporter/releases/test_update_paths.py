@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.releases import paths
-from exporter.releases.graph import Graph, order, united
+from exporter.releases.updates import paths
+from exporter.releases.updates.graph import Graph, order, united
 from tests.fakes.graphs import graph, made, read
 
 OLD = ("amd64-stable-4.7", "amd64-stable-4.8", "amd64-stable-4.9")

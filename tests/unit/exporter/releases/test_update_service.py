@@ -14,10 +14,10 @@ import trustme
 from common.errors import AuthenticationError, ContentError, NotFoundError, RegistryError, RegistryRefusedError, UsageError
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from exporter.releases import graph_files, update_service
 from exporter.releases import hosts as standard
-from exporter.releases.graph_files import GraphFiles, label_of
-from exporter.releases.update_service import UpdateService, UpdateServices, graph_source, neighbours
+from exporter.releases.updates import graph_files, update_service
+from exporter.releases.updates.graph_files import GraphFiles, label_of
+from exporter.releases.updates.update_service import UpdateService, UpdateServices, graph_source, neighbours
 from exporter.settings import ReleaseSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.graphs import DERIVED, REAL, answer, graph, made

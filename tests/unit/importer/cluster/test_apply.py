@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ClusterError
+from importer.cluster.api.discovery import has_icsp, release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.discovery import has_icsp, release_of, running_version
 from importer.cluster.kinds import OWN_LABELS, Resource
 from importer.cluster.resources.mirror_rules import FIELD
 from importer.cluster.writing import Action

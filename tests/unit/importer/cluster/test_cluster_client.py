@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from common.errors import ClusterError, UsageError
-from importer.cluster.client import ClusterClient, ConflictError, UnavailableError, connect
+from importer.cluster.api.client import ClusterClient, ConflictError, UnavailableError, connect
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, IDMS, OPERATOR_HUB, PACKAGE_MANIFEST
 from tests.fakes.cluster import TOKEN, FakeCluster, Fault
 from tests.fakes.servers import free_port

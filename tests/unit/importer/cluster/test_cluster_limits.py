@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from common.errors import ClusterError
-from importer.cluster.client import _LONGEST, _MAX_KUBECONFIG, connect
+from importer.cluster.api.client import _LONGEST, _MAX_KUBECONFIG, connect
 from importer.cluster.kinds import CATALOG_SOURCE, SECRET
 from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
 from importer.cluster.record import _EXPECTED, _MAX_CATALOG, MAX_SIZE, NAME, Recorder, expected_catalogs

@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import ClusterError, UsageError
 from common.log import SECRETS
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.trust import allow, merge_pull_secret, pull_credential, pull_secret_key

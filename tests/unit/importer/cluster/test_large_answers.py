@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from common.errors import ClusterError
+from importer.cluster.api.transport import FREE_VALUES, MAX_LOG, MAX_PAGES, OutOfBoundsError, Room, Transport
 from importer.cluster.kinds import CLUSTER_VERSION, SUBSCRIPTION
 from importer.cluster.shape import checked
-from importer.cluster.transport import FREE_VALUES, MAX_LOG, MAX_PAGES, OutOfBoundsError, Room, Transport
 from tests.fakes.dripping import DrippingServer
 
 

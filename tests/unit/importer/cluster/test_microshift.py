@@ -13,8 +13,8 @@ import pytest
 
 from common.errors import ClusterError, UsageError
 from importer.cli.cluster_tables import status_table
+from importer.cluster.api.discovery import identify
 from importer.cluster.apply import apply
-from importer.cluster.discovery import identify
 from importer.cluster.preflight import Intent, circumstances, permissions, rollout
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
@@ -22,8 +22,8 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.configure.apply import Applied
+from importer.configure.files.render import render_archive
 from importer.configure.plan import node_credential
-from importer.configure.render import render_archive
 from importer.configure.undo import undo
 from importer.diagnose.health import examine
 from importer.mapping import Mirror, map_images

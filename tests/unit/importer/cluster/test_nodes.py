@@ -10,8 +10,8 @@ import msgspec
 
 from common.archive.inventory import ImageKind
 from importer.cli.cluster_tables import apply_table
+from importer.cluster.api.discovery import identify
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import identify
 from importer.cluster.nodes import lacking
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.readiness.readiness import ExpectedCatalog

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from importer.cluster.api.server_warnings import LONGEST, MAX_WARNINGS, WarningLog, texts_of, warned
 from importer.cluster.apply import apply
 from importer.cluster.release import Release
-from importer.cluster.server_warnings import LONGEST, MAX_WARNINGS, WarningLog, texts_of, warned
 from tests.fakes.wanted import catalog_source
 
 

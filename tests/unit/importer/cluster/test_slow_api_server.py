@@ -5,7 +5,7 @@ import threading
 import httpx
 import pytest
 
-from importer.cluster.transport import Transport
+from importer.cluster.api.transport import Transport
 from tests.fakes.dripping import DrippingServer
 
 

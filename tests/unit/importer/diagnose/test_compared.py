@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from importer.cli.cluster_tables import status_table
+from importer.cluster.api.client import connect
 from importer.cluster.apply import apply
-from importer.cluster.client import connect
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import Scope

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
-from common.catalog_names import Identity
 from common.oci.image import Digest
+from common.olm.catalog_names import Identity
 from importer.operators.findings import Allowed, findings
 from importer.operators.installed import Csv, Extension, Installed, Sources, Subscribed
 from importer.operators.outlook import Offering, Outlook

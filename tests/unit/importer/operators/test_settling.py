@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from importer.cluster.client import UnavailableError
+from importer.cluster.api.client import UnavailableError
 from importer.operators.installed import Csv, Extension, Installed, Sources, Subscribed
 from importer.operators.settling import LONGEST_S, settle, waited_for
 from importer.operators.table import Result, Row

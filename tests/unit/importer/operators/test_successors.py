@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
-from common.catalog_names import Identity
 from common.oci.image import Digest
-from common.update_path import Obstacle
+from common.olm.catalog_names import Identity
+from common.olm.update_path import Obstacle
 from common.version import try_parse
 from importer.operators.constraint import Constraint
 from importer.operators.findings import Allowed as AllowedByName

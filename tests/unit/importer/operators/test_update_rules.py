@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
-from common.catalog_names import Identity
 from common.oci.image import Digest
+from common.olm.catalog_names import Identity
 from importer.operators.installed import Csv, Installed, Sources, Subscribed
 from importer.operators.outlook import Offering, Outlook
 from importer.operators.table import make

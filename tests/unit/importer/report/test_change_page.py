@@ -13,10 +13,10 @@ import pytest
 
 from common.errors import ClusterError
 from common.log import SECRETS
-from importer.cluster.account import account_of
+from importer.cluster.api.account import account_of
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import ClusterIdentity
 from importer.cluster.apply import ApplyResult
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity
 from importer.cluster.finding import Finding
 from importer.cluster.undo import Outcome, Undone
 from importer.cluster.writing import Action, Change

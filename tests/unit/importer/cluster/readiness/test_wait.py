@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ClusterError
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import Check, ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, _Watch, same_apart_from_time, wait_healthy
 from tests.fakes.clock import FakeClock

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from common.errors import ClusterError
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import Resource
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
 from tests.fakes.wanted import mirror_rules

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ClusterError
+from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
-from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import Resource
 from importer.cluster.resources.mirror_rules import listed, merge_rules, refused_sources
 from tests.fakes.wanted import mirror_rules

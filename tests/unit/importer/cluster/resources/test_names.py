@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.catalog_names import distinct, identities_of, label, release_of_tag
 from common.errors import UsageError
+from common.olm.catalog_names import distinct, identities_of, label, release_of_tag
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.resources.names import ServedCatalog, name_catalogs

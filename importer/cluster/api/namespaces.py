@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from importer.cluster.client import ForbiddenError
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.kinds import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from importer.cluster.client import ClusterClient
+    from importer.cluster.api.client import ClusterClient
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import msgspec
 
 from common.errors import ContentError, SignatureError, boundary
 from common.oci.image import parse_digest
-from common.openpgp import read_message
+from common.openshift.openpgp import read_message
 from common.text import sanitize
 
 if TYPE_CHECKING:

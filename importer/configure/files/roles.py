@@ -8,7 +8,7 @@ from common.serialization import dump_yaml
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles, updating
-from importer.configure.update_files import for_updates
+from importer.configure.files.update_files import for_updates
 from importer.probe import READS
 
 if TYPE_CHECKING:

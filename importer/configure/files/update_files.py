@@ -15,7 +15,7 @@ from importer.cluster.resources.openshift_release import GRAPH_PATH, merged
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions
     from importer.mapping import MappedImage

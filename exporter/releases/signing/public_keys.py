@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from common import openpgp
 from common.errors import ContentError, SignatureError, UsageError
 from common.files import read_limited
+from common.openshift import openpgp
 from common.text import counted, enumeration, sanitize
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from importer.configure.earlier import NONE, read_earlier
-from importer.configure.hosted import read_hosted_cluster
-from importer.configure.install import install_files
-from importer.configure.render import render_archive
+from importer.configure.files.earlier import NONE, read_earlier
+from importer.configure.files.hosted import read_hosted_cluster
+from importer.configure.files.install import install_files
+from importer.configure.files.render import render_archive
 
 if TYPE_CHECKING:
     from pathlib import Path

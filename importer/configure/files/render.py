@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
+from common.openshift.supported_releases import unsupported
 from common.serialization import dump_yaml
-from common.supported_releases import unsupported
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -28,11 +28,11 @@ from importer.cluster.kinds import (
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.configure.additions import with_additions
-from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier, Shape
-from importer.configure.hosted import hosted_files
-from importer.configure.node_files import Access, node_files, unredirected
-from importer.configure.update_files import is_signatures, require_uri, update_files, with_earlier_signatures
+from importer.configure.files.additions import with_additions
+from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
+from importer.configure.files.hosted import hosted_files
+from importer.configure.files.node_files import Access, node_files, unredirected
+from importer.configure.files.update_files import is_signatures, require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from common.archive.inventory import Inventory
     from importer.cluster.release import Release
-    from importer.configure.hosted import HostedCluster
+    from importer.configure.files.hosted import HostedCluster
 
 
 MAPPING = "mapping.txt"

@@ -18,14 +18,14 @@ from common.serialization import load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, IMAGE_REGISTRY, OWN_LABELS
 from importer.cluster.resources.build import certificates_of
 from importer.cluster.resources.mirror_rules import FIELD, MIRROR_KINDS, MirrorRule, listed
-from importer.configure.hosted import BUNDLE, PATCH, read_bundle, read_patch
-from importer.configure.node_files import REGISTRIES_CONF, Access, ca_file, read_rules
+from importer.configure.files.hosted import BUNDLE, PATCH, read_bundle, read_patch
+from importer.configure.files.node_files import REGISTRIES_CONF, Access, ca_file, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
     from importer.cluster.resources.mirror_rules import Pair
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from common.errors import ClusterError
 from common.log import SECRETS
 from common.text import sanitize
-from importer.cluster.client import UnavailableError
+from importer.cluster.api.client import UnavailableError
 from importer.cluster.kinds import SELF_REVIEW, USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
 
 
 # system:serviceaccount:, a namespace of 63 characters, and a name of 253 (RFC 1123).

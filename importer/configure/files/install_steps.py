@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from common.mapping import Mirror
-    from importer.configure.install import Installation
+    from importer.configure.files.install import Installation
 
 
 _HEAD = """\

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import UpdateStepRecord
-from exporter.releases.graph import Graph, order
+from exporter.releases.updates.graph import Graph, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

@@ -18,11 +18,12 @@ from common.errors import (
     SignatureError,
 )
 from common.oci.image import hex_of
-from common.openpgp import MAX_MESSAGE, is_message
-from common.release_signature import parse_signed, read_payload
+from common.openshift.openpgp import MAX_MESSAGE, is_message
+from common.openshift.release_signature import parse_signed, read_payload
 from common.text import visible
-from exporter.releases import hosts, public_keys
-from exporter.releases.openpgp import verify
+from exporter.releases import hosts
+from exporter.releases.signing import public_keys
+from exporter.releases.signing.openpgp import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

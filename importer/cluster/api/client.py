@@ -34,10 +34,10 @@ from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
 from common.text import sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
+from importer.cluster.api.server_warnings import WarningLog
+from importer.cluster.api.transport import OutOfBoundsError, Transport
 from importer.cluster.kinds import Kind
-from importer.cluster.server_warnings import WarningLog
 from importer.cluster.shape import checked
-from importer.cluster.transport import OutOfBoundsError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

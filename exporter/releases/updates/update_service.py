@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from common.errors import HubError, RegistryRefusedError, UsageError
 from common.log import SECRETS
-from exporter.releases.graph import MAX_SIZE, Graph, decode, without_nightlies
-from exporter.releases.graph_files import GraphFiles
 from exporter.releases.hosts import GRAPH_PATH, OKD_UPDATE_SERVICE, UPDATE_SERVICE
+from exporter.releases.updates.graph import MAX_SIZE, Graph, decode, without_nightlies
+from exporter.releases.updates.graph_files import GraphFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from common.errors import ContentError, UsageError
 from common.serialization import UNDECODABLE, values_in
 from common.text import enumeration, sanitize
 from exporter.imageset.releases import ARCHITECTURES, MULTI
-from exporter.releases.graph import MAX_VALUES, Graph, decode, united, without_nightlies
 from exporter.releases.hosts import OKD_UPDATE_SERVICE, UPDATE_SERVICE
+from exporter.releases.updates.graph import MAX_VALUES, Graph, decode, united, without_nightlies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
 from common.mapping import map_images, release_tag
+from common.openshift.supported_releases import unsupported
 from common.serialization import dump_yaml
-from common.supported_releases import unsupported
 from common.text import visible
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -31,8 +31,8 @@ from importer.cluster.kinds import (
 from importer.cluster.release import Release
 from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules, rules_of
-from importer.configure.install_steps import steps
-from importer.configure.update_files import is_signatures
+from importer.configure.files.install_steps import steps
+from importer.configure.files.update_files import is_signatures
 from importer.mapping import mapping_lines
 from importer.programs.choosing import releases_named
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import SignatureError
-from common.openpgp import SignaturePacket, read_message
-from exporter.releases.public_keys import described
+from common.openshift.openpgp import SignaturePacket, read_message
+from exporter.releases.signing.public_keys import described
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from exporter.releases.public_keys import PublicKey
+    from exporter.releases.signing.public_keys import PublicKey
 
 
 @dataclass(frozen=True, slots=True)

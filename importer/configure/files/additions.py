@@ -14,7 +14,7 @@ from importer.cluster.resources.catalog_source import defaults_off
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from importer.cluster.client import Body
+    from importer.cluster.api.client import Body
 
 
 def with_additions(resource: Resource, before: Body | None) -> Resource:

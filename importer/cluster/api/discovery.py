@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError
+from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, UnavailableError
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, OWN_LABELS, status_of
 from importer.cluster.microshift import microshift_version
 from importer.cluster.record import expected_catalogs

@@ -1,0 +1,1 @@
+"""Signatures of releases: the stores, the keys, and the verification."""

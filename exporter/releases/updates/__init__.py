@@ -1,0 +1,1 @@
+"""The update graph: answers of update services, and paths through them."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API of a cluster: the client, what it serves, who asks, and its warnings."""
