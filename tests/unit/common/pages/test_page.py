@@ -16,7 +16,7 @@ from common.text import sanitize
 
 def page(directory: Path, body: str, **context: object) -> str:
     (directory / "a.html.jinja").write_text('{% extends "base.html.jinja" %}{% block page %}' + body + "{% endblock %}")
-    return render(directory, "a.html.jinja", **context).decode()
+    return render(directory, "a.html.jinja", printed="archive", **context).decode()
 
 
 def test_texts_are_escaped(tmp_path: Path) -> None:
