@@ -118,7 +118,8 @@ def test_preflight_requires_network_policies_only_where_one_is_written(site):
     here = site("4.20")
     here.cluster.forbidden.add(("create", "networkpolicies"))
     with connect(here.kubeconfig, None) as client:
-        intent = Intent(serving(NAME, MARKETPLACE, IMAGE, here.release), here.release, "mirror.example:5000")
+        written = [*serving(NAME, MARKETPLACE, IMAGE, here.release), catalog_source()]
+        intent = Intent(written, here.release, "mirror.example:5000")
         (finding,) = preflight.permissions(client, intent)
         assert finding.evidence == (f"create networkpolicies.networking.k8s.io in {MARKETPLACE}",)
         assert list(preflight.permissions(client, replace(intent, resources=[catalog_source()]))) == []
