@@ -135,8 +135,9 @@ def _deepest(live: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str,
 
 def item_named(items: Any, key: Mapping[str, Any]) -> Any:
     """Return the item of a list that has the merge key `key`; None where there is none."""
-    found = (each for each in items if isinstance(each, Mapping) and key.items() <= each.items())
-    return next(found, None) if isinstance(items, list) else None
+    if not isinstance(items, list):
+        return None
+    return next((each for each in items if isinstance(each, Mapping) and key.items() <= each.items()), None)
 
 
 def _merged_list(live: list[Any], wanted: list[Any], depth: int) -> list[Any]:

@@ -370,7 +370,15 @@ class ClusterClient:
                 hint="Use a kubeconfig with a token or a certificate.",
             ) from error
         # What lightkube raises for JSON of another shape, and `checked` and `Transport` for what is out of bounds.
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, httpx.DecodingError) as error:
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            httpx.DecodingError,
+            httpx.InvalidURL,
+        ) as error:
             why = f": {_first_line(error)}" if isinstance(error, OutOfBoundsError) else ""
             raise ClusterError(
                 f"{self.server} does not answer {verb} {subject} as the Kubernetes API does{why}",

@@ -217,3 +217,10 @@ def test_a_proxy_that_is_not_a_url_is_reported_and_not_shown(tmp_path, proxy, mo
         with pytest.raises(UsageError, match="the proxy is not usable") as caught:
             connect(path, None)
     assert "secret" not in str(caught.value)
+
+
+def test_a_name_that_no_url_can_have_is_an_error_of_the_cluster(start):
+    """Names of MachineConfigs come from the status of their pool, which anything in front of the API can have changed."""
+    _, client = start()
+    with pytest.raises(ClusterError, match="as the Kubernetes API does"):
+        client.get(CONFIG_MAP, "rendered-\0worker", "openshift-config")

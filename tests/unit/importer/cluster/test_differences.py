@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from importer.cluster.differences import differing_values, needed_patch
+from importer.cluster.differences import differing_values, item_named, needed_patch
 from importer.cluster.undo import foreign_fields, shown
 
 PORT = {"containerPort": 50051, "protocol": "TCP"}
@@ -78,3 +78,9 @@ def test_without_owners_keys_of_data_and_labels_count_and_defaults_do_not(manage
     live = body(*managers, spec={"default": True}, data={"mine": "a", "theirs": "b"})
     live["metadata"]["labels"] = {"team": "c"}
     assert foreign_fields(live, {"spec": {}, "data": {"mine": "a"}}) == [("data", "theirs"), ("metadata", "labels", "team")]
+
+
+@pytest.mark.parametrize("items", [None, "text", {"source": "a"}, 3])
+def test_what_is_no_list_has_no_item(items):
+    assert item_named(items, {"source": "a"}) is None
+    assert item_named([{"source": "a", "mirrors": []}], {"source": "a"}) == {"source": "a", "mirrors": []}
