@@ -23,3 +23,7 @@ class Template(msgspec.Struct, frozen=True):
     """A template; its name and namespace are those of the catalog."""
 
     spec: Spec | None = None
+
+
+# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
+_INSPECTED = msgspec.json.Decoder(Template)

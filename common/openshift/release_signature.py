@@ -62,6 +62,10 @@ class _Document(_Strict, frozen=True):
     optional: _Optional | None = None
 
 
+# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
+_INSPECTED = msgspec.json.Decoder(_Document)
+
+
 def parse_signed(content: bytes) -> SignedPayload:
     """Return what an OpenPGP message says that it signs, without a check of the signature. Raises SignatureError."""
     return read_payload(read_message(content).content)

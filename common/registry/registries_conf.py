@@ -50,6 +50,10 @@ class _Configuration(msgspec.Struct, frozen=True):
     registry: tuple[_Registry, ...] = ()
 
 
+# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
+_INSPECTED = msgspec.json.Decoder(_Configuration)
+
+
 _KNOWN = frozenset(
     {
         "registry",

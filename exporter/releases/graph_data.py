@@ -74,6 +74,10 @@ class _Channel(msgspec.Struct):
     versions: list[str]
 
 
+# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
+_INSPECTED = msgspec.json.Decoder(_Channel)
+
+
 def _is_channel(path: str) -> bool:
     return path.count("/") == 1 and path.startswith(f"{CHANNELS}/") and path.endswith(".yaml")
 

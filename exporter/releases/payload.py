@@ -146,6 +146,10 @@ class _Metadata(msgspec.Struct):
     metadata: dict[str, str] | None = None
 
 
+# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
+_INSPECTED = (msgspec.json.Decoder(_Metadata), msgspec.json.Decoder(_ImageStream))
+
+
 @dataclass(frozen=True, slots=True)
 class _One:
     """The payload of one manifest."""
