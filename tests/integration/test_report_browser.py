@@ -14,6 +14,7 @@ from exporter.catalog.model import Catalog
 from tests.fakes import reports
 from tests.fakes.browser import DESK, PHONE, Visit, browser, needed
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
+from tests.samples import more
 
 pytestmark = [pytest.mark.integration, needed]
 PACKAGES = ("infinispan", "kube-green", "sailoperator", "layer7-operator")
@@ -43,7 +44,7 @@ def written(home: Path, page: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("size", [DESK, *more([PHONE])], ids=["desk", "phone"])
 def test_nothing_keeps_anybody_out(chromium: Browser, report: Path, size: dict[str, int]) -> None:
     visit = Visit(chromium, report, size)
     visit.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
