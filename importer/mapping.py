@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import CatalogRecord, ImageKind, Inventory, blobs_of, documents_of, require_bounded_images
+from common.archive.inventory import (
+    CatalogRecord,
+    ImageKind,
+    Inventory,
+    Problem,
+    ProblemCode,
+    blobs_of,
+    documents_of,
+    lacking_images,
+    require_bounded_images,
+)
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
 from common.oci.image import Descriptor, Digest
+from common.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from common.oci.reference import Reference
 
 
-__all__ = ["OWN_PATH", "MappedImage", "Mirror", "map_catalog", "map_images", "mapping_lines", "stable_tag"]
+__all__ = [
+    "OWN_PATH",
+    "MappedImage",
+    "Mirror",
+    "left_out_payloads",
+    "map_catalog",
+    "map_images",
+    "mapping_lines",
+    "pushed_images",
+    "stable_tag",
+]
 
 
 def map_catalog(catalog: CatalogRecord, images: Iterable[MappedImage]) -> MappedImage:
@@ -25,6 +46,28 @@ def map_catalog(catalog: CatalogRecord, images: Iterable[MappedImage]) -> Mapped
         if image.record.kind is ImageKind.CATALOG and (image.record.source, image.digest) == (catalog.source, catalog.image):
             return image
     raise UsageError(f"the inventory lists the catalog {catalog.name}, but no image for it")
+
+
+def pushed_images(inventory: Inventory, images: Iterable[MappedImage]) -> list[MappedImage]:
+    """Return the images that a mirror gets: complete ones, without the payloads of incomplete releases."""
+    # A tag has to mean that a pull succeeds; that of a payload, that an update does: the OpenShift Update Service offers
+    # every payload of its repository (openshift/cincinnati, cincinnati/src/plugins/internal/release_scrape_dockerv2).
+    lacking = lacking_images(inventory)
+    return [image for image in images if image.record.complete and image.name not in lacking]
+
+
+def left_out_payloads(inventory: Inventory) -> Iterator[Problem]:
+    """Yield an error for each payload that is left out, although the archive has it."""
+    lacking = lacking_images(inventory)
+    complete = {image.source for image in inventory.images if image.complete}
+    for release in inventory.carried_releases:
+        if release.source in lacking and release.source in complete:
+            subject = f"OpenShift {release.version} ({release.architecture})"
+            message = (
+                f"the archive lacks {counted(lacking[release.source], 'image')} of it: its payload is left out, "
+                "because an update service would offer the release; export it again"
+            )
+            yield Problem("error", ProblemCode.RELEASE_INCOMPLETE, subject, message)
 
 
 def mapping_lines(images: Iterable[MappedImage]) -> list[str]:

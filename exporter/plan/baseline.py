@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.archive.discover import find
-from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of, require_bounded_images
+from common.archive.inventory import BlobRecord, Inventory, blobs_of, lacking_images, repository_of, require_bounded_images
 from common.mapping import fixed_paths
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Delivered:
         return made
 
     def add_inventory(self, digest: Digest, inventory: Inventory) -> None:
-        """Add the blobs of an archive and those that it leaves to earlier ones, of complete images only.
+        """Add the blobs of an archive and those that it leaves to earlier ones, of images that are pushed only.
 
         Raises ArchiveDamagedError for images that share too much.
         """
@@ -48,8 +48,9 @@ class Delivered:
         require_bounded_images(inventory)
         self._inventories |= {digest, *inventory.requires}
         fixed = fixed_paths(inventory.carried_releases)
+        lacking = lacking_images(inventory)  # the payload of a release that lacks images is not pushed
         for image in inventory.images:
-            if image.complete:
+            if image.complete and image.source not in lacking:
                 for blob in blobs_of(inventory, image.digest):
                     record = inventory.blobs[blob]
                     if record.missing is None:  # a blob that the archive names without having it

@@ -132,11 +132,14 @@ def _announce(
 ) -> None:
     """Print the address, the content and commands for clients."""
     from common.text import counted
+    from importer.mapping import left_out_payloads
 
     tls = "" if certificate else " (plain HTTP)"
     terminal.tell(f"serving {counted(len(repositories), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it")
     if archive.missing:
         terminal.tell(f"not here, and not served: the content of {', '.join(archive.missing)}")
+    for problem in left_out_payloads(archive.inventory):
+        terminal.tell(f"not served: {problem.subject}: {problem.message}")
     terminal.tell(f"{pullable[0]} of {counted(pullable[1], 'image')} can be pulled whole")
     name, tag = next(((name, tag) for name, found in repositories.items() for tag in found.tags), ("NAME", "TAG"))
     unverified = "" if certificate else " --tls-verify=false"

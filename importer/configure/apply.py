@@ -163,7 +163,9 @@ def apply(
         plan = make_plan(client, archive, images, settings, cluster)
         planned = _preflight(client, plan)
         if find_missing is not None:
-            planned = replace(planned, findings=(*planned.findings, *_missing_images(images, find_missing)))
+            # Those that were never pushed are in the problems of the inventory and of the plan.
+            pushed = mapping.pushed_images(archive.inventory, images)
+            planned = replace(planned, findings=(*planned.findings, *_missing_images(pushed, find_missing)))
         if cluster.dry_run:
             return planned
         if find_missing is not None:

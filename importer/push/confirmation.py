@@ -13,7 +13,7 @@ from common.interruption import workers
 from common.mapping import fixed_paths
 from common.text import counted
 from common.transfer import HostFailures, is_host_failure
-from importer.mapping import Closure, MappedImage
+from importer.mapping import Closure, MappedImage, pushed_images
 from importer.push.tagging import is_tagged
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def confirm(
     the registry does not say whether it has it.
     """
     closure = Closure(archive.inventory)
-    complete = [image for image in images if image.record.complete]
+    complete = pushed_images(archive.inventory, images)
     mirror = _ReadOnlyMirror(client)
     # Each repository on its own: registries share storage, but whether a blob can be pulled is decided for each repository.
     asked: list[_RepositoryBlob] = sorted(
@@ -90,8 +90,6 @@ def _by_source(
 
 def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
     """Return the names of the images that the mirror does not have. Raises RegistryError."""
-    # Images that the archive holds in part were never pushed, and are in the inventory's problems.
-    complete = [image for image in images if image.record.complete]
     mirror = _ReadOnlyMirror(client)
 
     def has(image: MappedImage) -> bool:
@@ -99,9 +97,9 @@ def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs:
         progress.advance(1)
         return found
 
-    progress.begin(f"asking the mirror for {counted(len(complete), 'image')}", len(complete), "images")
+    progress.begin(f"asking the mirror for {counted(len(images), 'image')}", len(images), "images")
     with workers(jobs, "in-place") as pool:
-        missing = [image.name for image, found in zip(complete, pool.map(has, complete), strict=True) if not found]
+        missing = [image.name for image, found in zip(images, pool.map(has, images), strict=True) if not found]
     progress.end()
     mirror.warn()
     return missing

@@ -17,7 +17,7 @@ from common.interruption import workers
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import HostFailures, copy, gone
-from importer.mapping import Closure, Completion, MappedImage
+from importer.mapping import Closure, Completion, MappedImage, left_out_payloads, pushed_images
 from importer.push.failures import is_shared, note_blobs, note_images
 from importer.push.mirror_state import MirrorState, query_mirror
 from importer.push.result import PushResult, Tally
@@ -51,8 +51,7 @@ def push(
     """
     closure, tally = Closure(archive.inventory), Tally()
     partition = VolumePartition(archive.inventory, closure, volumes)
-    # An image that could not be fetched whole is not pushed in part: a tag has to mean that a pull succeeds.
-    complete = [image for image in images if image.record.complete and partition.includes(image)]
+    complete = [image for image in pushed_images(archive.inventory, images) if partition.includes(image)]
     with workers(jobs, "push") as pool:
         # A tag is written last, so an image whose tags are right has all of its blobs: thousands of HEAD requests fewer.
         found = _Found(complete) if heal else _without_present(complete, archive, client, pool, tally)
@@ -134,9 +133,9 @@ def _count_left_out(inventory: Inventory) -> int:
 
 
 def _left_out(inventory: Inventory) -> list[Problem]:
-    """Return the inventory's problems with images that the archive holds in part."""
+    """Return the inventory's problems with images that the archive holds in part, and those of releases that lack one."""
     incomplete = {image.source for image in inventory.images if not image.complete}
-    return [problem for problem in inventory.problems if problem.subject in incomplete]
+    return [*(problem for problem in inventory.problems if problem.subject in incomplete), *left_out_payloads(inventory)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from common.archive.inventory import lacking_images
 from common.errors import HubError
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
@@ -439,9 +440,7 @@ Repositories = Mapping[str, Repository]  # by name, sorted
 def served_repositories(inventory: Inventory, mirror: Mirror) -> Repositories:
     """Return the repositories of an archive. Raises as `map_images` does."""
     by_name: defaultdict[str, list[MappedImage]] = defaultdict(list)
-    for image in map_images(inventory, mirror):
-        if image.digest not in inventory.manifests:
-            continue  # it could not be fetched when the archive was made: the inventory has no manifest of it
+    for image in _served(inventory, map_images(inventory, mirror)):
         by_name[image.repository.repository].append(image)
     closure = Closure(inventory)
     return {name: _repository(inventory, closure, by_name[name]) for name in sorted(by_name)}
@@ -455,9 +454,18 @@ def count_pullable(inventory: Inventory, mirror: Mirror, is_available: Callable[
         return inventory.blobs[blob].missing is None and is_available(blob)
 
     images = map_images(inventory, mirror)
-    # An incomplete image may lack even its manifest; it would have no blobs, and so none that is missing.
-    listed = [image for image in images if image.digest in inventory.manifests]
-    return sum(all(is_here(blob) for blob in closure.blobs_of(image)) for image in listed), len(images)
+    # One that is not served may lack even its manifest; it would have no blobs, and so none that is missing.
+    served = _served(inventory, images)
+    return sum(all(is_here(blob) for blob in closure.blobs_of(image)) for image in served), len(images)
+
+
+def _served(inventory: Inventory, images: Iterable[MappedImage]) -> list[MappedImage]:
+    """Return the images that are served, some of them in part: those with a manifest, without payloads of incomplete releases.
+
+    An update service would offer such a release (`importer.mapping.pushed_images`).
+    """
+    lacking = lacking_images(inventory)
+    return [image for image in images if image.digest in inventory.manifests and image.name not in lacking]
 
 
 def _repository(inventory: Inventory, closure: Closure, images: Iterable[MappedImage]) -> Repository:

@@ -68,9 +68,10 @@ def two(world):
     return first, then
 
 
-def push(archive, mirror, *more):
+def push(archive, mirror, *more, status=0):
     done = run("hub-import", "push", archive, "--registry", f"{mirror.host}/ocp", "--insecure", mirror.host, *more)
-    assert done.status == 0, done.stderr
+    assert done.status == status, done.stderr
+    return done
 
 
 def inventory(folder):
@@ -343,3 +344,28 @@ def test_a_platform_that_a_release_lacks_is_left_out_by_the_image_set(world):
         f"  platform:\n    channels: [{{name: {CHANNEL}}}]\n    platforms: [{entries}]\n"
     )
     assert world.ask("plan", image_set).json["totals"]["releases"] == 1
+
+
+def test_the_payload_of_a_release_that_lacks_images_is_not_offered_on_the_mirror(world, two):
+    """The OpenShift Update Service offers every payload of its repository (openshift/cincinnati, release-scrape-dockerv2)."""
+    _, then = two
+    pool = world.registry.repositories["openshift-release-dev/ocp-v4.0-art-dev"]
+    own = json.loads(then.components["cli"].raw)["layers"][-1]["digest"]  # the layer that only this image has
+    gone = pool.blobs.pop(own)
+    asked = ("--release", f"{CHANNEL}@4.12.0..4.12.1")
+    world.ask("create", *asked, status=3)
+    archive, further = world.folder / "archive", world.folder / "next"
+    pool.blobs[own] = gone
+    with FakeRegistry() as mirror:
+        done = push(archive, mirror, "--format", "json", status=3)
+        (problem,) = [one for one in done.json["problems"] if one["code"] == "release-incomplete"]
+        assert (problem["severity"], problem["subject"]) == ("error", "OpenShift 4.12.1 (amd64)")
+        assert "the archive lacks 1 image of it: its payload is left out" in problem["message"]
+        payloads = mirror.repositories["ocp/openshift/release-images"]
+        assert {tag for tag in payloads.tags if not tag.endswith(".sig")} == {"4.12.0-x86_64"}
+        assert then.digest not in payloads.manifests
+        assert "4.12.1-x86_64-pod" in mirror.repositories["ocp/openshift/release"].tags
+        # The next archive has what is needed, the payload too, which the first one did not bring.
+        world.ask("create", *asked, "--since", archive, "--output", further)
+        push(further, mirror)
+        assert payloads.tags["4.12.1-x86_64"] == then.digest

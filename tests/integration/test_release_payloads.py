@@ -48,4 +48,5 @@ def test_a_place_that_is_none_and_one_that_is_not_known_are_no_reason_to_stop():
     with FakeRegistry() as mirror:
         assert fault(mirror, place="not a reference!")
         assert fault(mirror, place="") == ""
+        assert fault(mirror, missing=1) == ""  # its payload was never pushed
         assert mirror.log() == []

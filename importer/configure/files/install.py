@@ -33,7 +33,7 @@ from importer.cluster.resources.build import Built, ResourceOptions, build, cert
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules, rules_of
 from importer.configure.files.install_steps import steps
 from importer.configure.files.update_files import is_signatures
-from importer.mapping import mapping_lines
+from importer.mapping import mapping_lines, pushed_images
 from importer.programs.choosing import releases_named
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def install_files(
     files = {FRAGMENT: _NOTE + dump_yaml(_fragment(pairs, wanted)), REGISTRIES: _registries_conf(pairs, wanted)}
     files |= {BUNDLE: ca} if ca is not None else {}
     files |= {_file(each): dump_yaml(each.body) for each in resources}
-    files[MAPPING] = "".join(f"{line}\n" for line in mapping_lines(images))
+    files[MAPPING] = "".join(f"{line}\n" for line in mapping_lines(pushed_images(inventory, images)))
     files[README] = steps(wanted, catalogs=bool(built.served))
     problems = (*built.problems, *_problems(inventory, wanted))
     built = replace(built, resources=tuple(resources), problems=problems, notes=(f"{README} says what to do with each file",))

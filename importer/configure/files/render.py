@@ -33,7 +33,7 @@ from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.files.hosted import hosted_files
 from importer.configure.files.node_files import Access, node_files, unredirected
 from importer.configure.files.update_files import is_signatures, require_uri, update_files, with_earlier_signatures
-from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
+from importer.mapping import MappedImage, Mirror, map_images, mapping_lines, pushed_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +84,7 @@ def render_archive(
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
     if updates_from:
         require_uri(updates_from, images, release, options)
-    files = render(built.resources, images, earlier) | update_files(built.resources, updates_from)
+    files = render(built.resources, pushed_images(inventory, images), earlier) | update_files(built.resources, updates_from)
     problems = [*built.problems, *_unsupported(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from common.archive.inventory import ImageKind, UpdatePathRecord, UpdateStepRecord
+from common.archive.inventory import ImageKind, ManifestRecord, UpdatePathRecord, UpdateStepRecord
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.openshift_release import signature_name
 from importer.cluster.updates.expected import releases_of
 from importer.cluster.updates.outlook import updates
 from importer.cluster.updates.reading import UpdateState
+from importer.configure.files.render import render_archive
 from importer.diagnose.rules import diagnose
 from importer.diagnose.snapshot import Snapshot
 from importer.diagnose.state import Health
-from importer.mapping import Mirror, map_images
+from importer.mapping import Mirror, left_out_payloads, map_images, pushed_images
+from importer.serving.app import served_repositories
 from tests.fakes.carried_releases import Carried, inventory
 from tests.samples import more
 
@@ -73,3 +75,27 @@ def test_an_attached_signature_that_is_not_there_makes_no_release_incomplete():
     content = inventory(FIRST)
     images = [replace(each, complete=each.kind is not ImageKind.SIGNATURE) for each in content.images]
     assert not built(replace(content, images=tuple(images))).problems
+
+
+@pytest.mark.parametrize("change", [{}, *more([{"resolved": False}, {"kind": ImageKind.RELEASE}])])
+def test_its_payload_does_not_get_to_the_mirror(change):
+    content = lacking(**change)
+    pushed = {image.name for image in pushed_images(content, map_images(content, MIRROR))}
+    assert FIRST.source not in pushed
+    assert {SECOND.source, *map(SECOND.component, SECOND.components)} < pushed
+    left_out = [problem.subject for problem in left_out_payloads(content)]
+    assert left_out == ([] if change.get("kind") else ["OpenShift 4.18.45 (amd64)"])  # the export says it of a missing payload
+
+
+def test_no_line_of_mapping_txt_copies_its_payload():
+    lines = render_archive(lacking(), MIRROR, Release(4, 18), ResourceOptions())[0]["mapping.txt"].decode()
+    assert SECOND.source in lines
+    assert FIRST.source not in lines
+
+
+def test_it_is_not_served():
+    content = lacking()
+    found = {image.digest: ManifestRecord("", 1) for image in content.images}
+    served = served_repositories(replace(content, manifests=found), MIRROR)["hub/openshift/release-images"]
+    assert {tag for tag in served.tags if not tag.endswith(".sig")} == {"4.18.46-x86_64"}
+    assert FIRST.digest not in served.manifests
