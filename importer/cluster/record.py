@@ -1,8 +1,8 @@
 """The record of an import in the cluster: former values for `undo` (ADR 0014), and the catalogs it has to serve (ADR 0015).
 
 It is one Secret. An entry for each object has whether hub-import created it, and for each field that it set, the value before
-and after. Values from before the first apply are never overwritten by a later one; what others have added since to a list, or
-to registry credentials, is added to them.
+and after; for `binaryData` the digest of each value after (ADR 0075). Values from before the first apply are never overwritten
+by a later one; what others have added since to a list, or to registry credentials, is added to them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from common.errors import ClusterError
+from common.oci.image import digest_of
 from common.retry import retry
 from common.serialization import decode_bounded
 from importer.cluster.api.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
@@ -36,6 +37,8 @@ _EXPECTED = "expected."  # how the keys of expected catalogs and releases begin;
 _RELEASES = f"{_EXPECTED}_release."
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
 
+_BINARY = "binaryData"
+_DIGEST = "sha256:"  # no value of `binaryData` begins so: base64 has no colon
 _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
@@ -43,9 +46,19 @@ _RELEASE = msgspec.json.Decoder(ExpectedRelease)
 T = TypeVar("T")
 
 
+def as_recorded(value: Any, path: tuple[str, ...] = ()) -> Any:
+    """Return an object, or its value at a path, with digests in place of the values of `binaryData`."""
+    if isinstance(value, Mapping) and path in ((), (_BINARY,)):
+        return {key: as_recorded(each, (*path, key)) for key, each in value.items()}
+    if path[:1] != (_BINARY,) or not isinstance(value, str) or value.startswith(_DIGEST):
+        return value
+    # The signatures of a release take kilobytes; undo only compares them.
+    return str(digest_of(value.encode()))
+
+
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that hub-import set, and its value before, if it `existed`, and after."""
+    """A field that hub-import set, and its value before, if it `existed`, and after (see `as_recorded`)."""
 
     path: tuple[str, ...]
     existed: bool
@@ -99,11 +112,17 @@ class Entry:
 
 @dataclass(slots=True)
 class Recorder:
-    """Writes the record of one cluster. `namespace`: where it is kept."""
+    """Writes the record of one cluster. `namespace`: where it is kept; `dry_run`: nothing is written, sizes are checked."""
 
     client: ClusterClient
     namespace: str = CONFIG_NAMESPACE
+    dry_run: bool = False
     _entries: dict[str, Entry] | None = field(default=None)
+    _unwritten: dict[str, str] | None = field(default=None)  # of a dry run: the record as it would be
+
+    def rehearsal(self) -> Recorder:
+        """Return a recorder that writes nothing, and refuses a record that would be too large."""
+        return self if self.dry_run else Recorder(self.client, self.namespace, dry_run=True)
 
     def note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
         """Record a change before it is made: `live` (None: created) gets the fields of `wanted`. Raises ClusterError."""
@@ -147,20 +166,28 @@ class Recorder:
             self._write(fresh)
 
     def _write(self, data: Mapping[str, str]) -> None:
+        if self.dry_run:
+            if self._unwritten is None:
+                self._unwritten = dict((self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {})
+            self._unwritten |= data
+            self._require_room(self._unwritten)
+            return
         live = self.client.get(SECRET, NAME, self.namespace)
-        data_after = {**((live or {}).get("data") or {}), **data}
-        # In base64: more than the decoded bytes, which the limit of 1 MiB counts.
-        size = sum(len(str(value)) for value in data_after.values())
-        if size > MAX_SIZE:
-            raise ClusterError(
-                f"the record of changes has {size} bytes; the limit is {MAX_SIZE}",
-                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo then starts from that state.",
-            )
+        self._require_room({**((live or {}).get("data") or {}), **data})
         if live is None:
             metadata = {"name": NAME, "namespace": self.namespace, "labels": dict(OWN_LABELS)}
             self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict(data)})
         else:
             self.client.merge_patch(SECRET, NAME, self.namespace, {"data": dict(data)})
+
+    def _require_room(self, data: Mapping[str, Any]) -> None:
+        # In base64: more than the decoded bytes, which the limit of 1 MiB counts.
+        size = sum(len(str(value)) for value in data.values())
+        if size > MAX_SIZE:
+            raise ClusterError(
+                f"the record of changes has {size} bytes; the limit is {MAX_SIZE}",
+                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo then starts from that state.",
+            )
 
 
 def record_namespace(client: ClusterClient) -> str:
@@ -229,7 +256,8 @@ def _fields(
         if isinstance(value, Mapping) and isinstance(current, Mapping) and len(path) < _MAX_DEPTH:
             yield from _fields(current, value, wanted[key], (*path, key))
         else:
-            yield FieldChange((*path, key), key in live, current, wanted[key])
+            here = (*path, key)
+            yield FieldChange(here, key in live, current, as_recorded(wanted[key], here))
 
 
 def _with(value: Any, path: tuple[str, ...], new: Any) -> Any:
@@ -266,10 +294,7 @@ def _encoded(entry: Entry) -> str:
 def _decoded(key: str, value: str) -> Entry:
     try:
         document = json.loads(base64.b64decode(value, validate=True))
-        fields = tuple(
-            FieldChange(tuple(map(str, one["path"])), "before" in one, one.get("before"), one["after"])
-            for one in document["fields"]
-        )
+        fields = tuple(_decoded_field(one) for one in document["fields"])
         return Entry(
             str(document["apiVersion"]),
             str(document["kind"]),
@@ -283,6 +308,12 @@ def _decoded(key: str, value: str) -> Entry:
         raise ClusterError(
             f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone."
         ) from error
+
+
+def _decoded_field(document: Mapping[str, Any]) -> FieldChange:
+    path = tuple(map(str, document["path"]))
+    # Records from before ADR 0075 have the content.
+    return FieldChange(path, "before" in document, document.get("before"), as_recorded(document["after"], path))
 
 
 def _catalog_key(expected: ExpectedCatalog) -> str:

@@ -20,7 +20,7 @@ from importer.cluster.differences import (
     needed_patch,
     rebased,
 )
-from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
+from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, OWN_LABELS, kind_of
 
 if TYPE_CHECKING:
     from importer.cluster.record import Entry, FieldChange
@@ -294,6 +294,7 @@ def _planned(entry: Entry, live: Body | None) -> _Plan:
     """Return the plan for an object."""
     if live is None:
         return _Plan(Outcome.GONE)
+    live = record.as_recorded(live)
     return _created(entry, live) if entry.created else _changed(entry, live)
 
 
@@ -333,14 +334,15 @@ def _item_key(item: Any, name: str) -> str:
 
 
 def _taken_out(live: Body, written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the patch that removes the own keys of a ConfigMap or Secret, and the own labels with them."""
+    """Return the patch that removes the own keys of a ConfigMap or Secret, and with them the label that says whose it is."""
     own = {
         name: {key: None for key, value in written[name].items() if value_at(live, (name, key)) == (True, value)}
         for name in _MAPS_OF_DATA
         if name in written
     }
     patch: dict[str, Any] = {name: keys for name, keys in own.items() if keys}
-    labels = dict.fromkeys(value_at(written, ("metadata", "labels"))[1] or {})
+    # Other labels say how the foreign keys are used: by one of them a cluster finds signatures.
+    labels = dict.fromkeys(OWN_LABELS.keys() & (value_at(written, ("metadata", "labels"))[1] or {}).keys())
     return {**patch, "metadata": {"labels": labels}} if patch and labels else patch
 
 
@@ -381,7 +383,7 @@ def _differing(live: Body, change: FieldChange) -> list[Path]:
 
 def _is_former(live: Body, change: FieldChange) -> bool:
     found, value = value_at(live, change.path)
-    return bool(found == change.existed and (not found or value == change.before))
+    return bool(found == change.existed and (not found or value == record.as_recorded(change.before, change.path)))
 
 
 def _patch(live: Body, changes: Sequence[FieldChange]) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Writer:
         tell: Callable[[str], None],
         recorder: Recorder | None = None,
     ) -> None:
-        # A dry run must not write the record either.
-        self._recorder = None if dry_run else recorder
+        # A dry run must not write the record either, and a record that would be full has to be known before the first change.
+        self._recorder = recorder.rehearsal() if dry_run and recorder is not None else recorder
         self.client = client
         self.dry_run = dry_run
         self.tell = tell

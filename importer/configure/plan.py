@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import ResourceOptions
     from importer.cluster.resources.mirror_rules import MirrorRule
     from importer.cluster.updates.outlook import Update
+    from importer.cluster.writing import Change
     from importer.mapping import MappedImage, Mirror
     from importer.operators.installed import Installed
     from importer.settings import ClusterSettings, ImportSettings
@@ -64,9 +65,10 @@ class ClusterPlan:
         """Apply the plan; with `dry_run` return what would change. Raises ClusterError."""
         # The pull secret comes first: a CatalogSource that arrives before it starts with ImagePullBackOff, whose pauses grow.
         secret = []
+        recorder = self.recorder.rehearsal() if dry_run else self.recorder
         if self.credential:
             key, auth = self.credential
-            recorder, replaces = self.recorder, self.replace_credential
+            replaces = self.replace_credential
             secret = [
                 merge_pull_secret(self.client, key, auth, replace=replaces, dry_run=dry_run, tell=tell, recorder=recorder)
             ]
@@ -76,10 +78,13 @@ class ClusterPlan:
             release=self.intent.release,
             dry_run=dry_run,
             tell=tell,
-            recorder=self.recorder,
+            recorder=recorder,
             registries=self.built.registries,
         )
-        promised = self.releases.promised if dry_run else ()
+        promised: tuple[Change, ...] = ()
+        if dry_run:
+            promised = self.releases.promised
+            recorder.expect(self.expected, self.releases.expected)
         for change in promised:
             tell(f"would be {change}")
         return ApplyResult((*secret, *applied.changes, *promised))

@@ -12,6 +12,7 @@ import yaml
 
 from common.archive.inventory import RiskRecord, UpdatePathRecord, UpdateStepRecord
 from common.errors import ClusterError, UsageError
+from common.oci.image import digest_of
 from common.registry.settings import RegistrySettings
 from importer.cluster.api.client import connect
 from importer.cluster.kinds import UPDATE_SERVICE
@@ -19,7 +20,7 @@ from importer.cluster.preflight import permissions
 from importer.cluster.readiness.readiness import pools
 from importer.cluster.readiness.update_service import update_service
 from importer.cluster.readiness.wait import Lines, wait_healthy
-from importer.cluster.record import recorded_releases
+from importer.cluster.record import MAX_SIZE, recorded_releases
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
 from importer.cluster.resources.openshift_release import UpdatePlace, signature_name
@@ -196,6 +197,68 @@ def test_a_foreign_config_map_of_the_same_name_stays(site):
     assert f"hub-{name}" in here.signatures()
     here.undo()
     assert list(here.signatures()) == [name]
+
+
+def test_signatures_that_others_added_to_the_own_config_map_stay_visible_to_the_cluster(site):
+    """The CVO reads ConfigMaps with the label alone (openshift/library-go, pkg/verify/store/configmap)."""
+    here = site()
+    target = Carried("4.18.45")
+    here.change(inventory(target))
+    name = signature_name(target.digest)
+    theirs = {f"sha256-{target.digest.partition(':')[2]}-theirs": "eA=="}
+    here.cluster.put({"kind": "ConfigMap", "metadata": {"name": name, "namespace": MANAGED}, "binaryData": theirs})
+    for _ in range(2):
+        (left,) = [each for each in here.undo() if each.kind == "ConfigMap" and each.name == name]
+        assert left.fields == (f"binaryData.{next(iter(theirs))}",)
+        body = here.signatures()[name]
+        assert body["binaryData"] == theirs
+        assert body["metadata"]["labels"] == {LABEL: ""}
+
+
+def test_the_record_has_digests_of_signatures_and_earlier_records_have_their_content(site):
+    here = site()
+    target = Carried("4.18.45", signatures=(b"one", b"two"))
+    here.change(inventory(target))
+    one, two = (base64.b64encode(each).decode() for each in (b"one", b"two"))
+    key = f"ConfigMap.{MANAGED}.{signature_name(target.digest)}"
+    data = here.cluster.get("Secret", "hub-import-record", "openshift-config")["data"]
+    text = base64.b64decode(data[key]).decode()
+    assert one not in text
+    assert str(digest_of(one.encode())) in text
+    # As earlier versions wrote it.
+    for content in (one, two):
+        text = text.replace(str(digest_of(content.encode())), content)
+    data[key] = base64.b64encode(text.encode()).decode()
+    metadata = {"name": "hub-import-record", "namespace": "openshift-config"}
+    here.cluster.put({"kind": "Secret", "metadata": metadata, "data": data})
+    here.change(inventory(Carried("4.18.45", signatures=(b"three",))))
+    assert len(here.signatures()[signature_name(target.digest)]["binaryData"]) == 3
+    assert [each.outcome for each in here.undo() if each.kind == "ConfigMap"] == ["deleted", "deleted"]
+    assert here.signatures() == {}
+
+
+def test_a_signature_that_others_replaced_stays(site):
+    here = site()
+    target = Carried("4.18.45")
+    here.change(inventory(target))
+    name, key = signature_name(target.digest), f"sha256-{target.digest.partition(':')[2]}-1"
+    here.cluster.put({"kind": "ConfigMap", "metadata": {"name": name, "namespace": MANAGED}, "binaryData": {key: "eA=="}})
+    here.undo()
+    assert here.signatures()[name]["binaryData"] == {key: "eA=="}
+
+
+def test_a_record_that_would_be_full_is_refused_before_the_first_change(site):
+    here = site()
+    here.cluster.put(
+        {
+            "kind": "Secret",
+            "metadata": {"name": "hub-import-record", "namespace": "openshift-config"},
+            "data": {"expected.x": "x" * (MAX_SIZE - 3000)},
+        }
+    )
+    with pytest.raises(ClusterError, match="the record of changes has"):
+        here.apply(inventory(*(Carried(f"4.18.{number}") for number in range(40, 50))))
+    assert here.cluster.writes == []
 
 
 def test_a_foreign_config_map_with_the_signatures_is_enough(site):
