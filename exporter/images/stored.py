@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from common.content import Chunks, DirectoryStore, verified
+from common.errors import ContentError
+from common.files import size_text
+from common.oci.image import Descriptor
 
 if TYPE_CHECKING:
-    from common.oci.image import Descriptor, Digest
+    from common.oci.image import Digest, Manifest
     from common.oci.reference import Reference
     from common.registry.client import RegistryClient
+
+
+Stored = Callable[[Descriptor], Chunks]  # returns the contents of a blob
+MAX_CONFIG_SIZE = 8 * 1024**2  # held in memory; real configs have some KB
+
+
+def config_of(manifest: Manifest, stored: Stored) -> bytes:
+    """Return the config of an image. Raises ContentError for a larger one than MAX_CONFIG_SIZE; errors of `stored` pass."""
+    config = manifest.config
+    if config.size > MAX_CONFIG_SIZE:
+        raise ContentError(f"a config of {size_text(config.size)}; the limit is {size_text(MAX_CONFIG_SIZE)}")
+    return b"".join(bytes(chunk) for chunk in stored(config))
 
 
 class StoredBlobs:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.archive.rerequest import GRAPH_BASE
 from common.errors import ContentError, HubError, UsageError
-from common.files import read_limited
 from exporter.images.resolve import WantedImage, resolve
 from exporter.images.stored import StoredBlobs
-from exporter.releases.graph_data import MAX_TARBALL, checked
-from exporter.releases.graph_image import NAME, GraphImage, build
+from exporter.releases.graph_data import MAX_TARBALL, checked, from_file
+from exporter.releases.graph_image import NAME, build
 from exporter.releases.hosts import GRAPH_DATA
 from exporter.releases.payload import MULTI
 
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
     from exporter.releases.graph_data import GraphData
+    from exporter.releases.graph_image import GraphImage
     from exporter.releases.reading import ReadRelease
     from exporter.settings import ExportSettings
-
-
-_TAG = "latest"  # as oc-mirror has it; an UpdateService names the digest
 
 
 def require_base(settings: ExportSettings) -> None:
@@ -50,7 +46,7 @@ def _fetched(settings: ExportSettings, context: ExportContext) -> GraphData:
     where = settings.releases.graph_data or GRAPH_DATA
     if "://" in where:
         return checked(context.client.fetch(where, what="graph data", limit=MAX_TARBALL), where)
-    return checked(read_limited(Path(where), MAX_TARBALL, "Wanted: the graph data, a tar.gz."), where)
+    return from_file(Path(where))
 
 
 def images(
@@ -70,7 +66,7 @@ def images(
         made = _built(found, sources, resolved, settings, context)
     except HubError as error:
         return [], [Problem("error", ProblemCode.IMAGE_UNSUPPORTED, NAME, f"left out: {error.message}")]
-    return [replace(made, resolved=replace(made.resolved, wanted=replace(made.resolved.wanted, tag=_TAG)))], []
+    return [made], []
 
 
 def again(

@@ -17,7 +17,7 @@ from common.errors import ContentError, boundary
 from common.files import read_limited, size_text
 from common.oci.compression import decompressed
 from common.oci.tar_reader import WHITEOUT, ChunkSource, Entry, TarFormatError, TarReader
-from common.serialization import UNDECODABLE, DocumentError, convert, decode_bounded, load_yaml_documents
+from common.serialization import UNDECODABLE, decode_bounded
 from exporter.catalog.readers.layer_tree import MAX_LINKS, MAX_NAME
 from exporter.releases.hosts import GRAPH_DATA
 
@@ -53,30 +53,6 @@ class GraphData:
     version: str
     files: Mapping[str, bytes] = field(repr=False)  # a directory has a path that ends with `/`, and no content
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The names of the channels, sorted, by their files."""
-        return tuple(sorted(posixpath.splitext(path.partition("/")[2])[0] for path in self.files if _is_channel(path)))
-
-    def versions(self, channel: str) -> frozenset[str] | None:
-        """Return the versions of a channel; None for one that the data does not have. Raises ContentError."""
-        path = f"{CHANNELS}/{channel}.yaml"
-        if path not in self.files:
-            return None
-        try:
-            documents = list(load_yaml_documents(self.files[path], path, forgiving=True))
-            return frozenset(version for one in documents for version in convert(one, _Channel, path).versions)
-        except DocumentError as error:
-            raise ContentError(f"graph data: {error.message}", hint=_AGAIN) from error
-
-
-class _Channel(msgspec.Struct):
-    versions: list[str]
-
-
-# Made at import: msgspec inspects a type at its first use, and crashes where two threads do so together.
-_INSPECTED = msgspec.json.Decoder(_Channel)
-
 
 def _is_channel(path: str) -> bool:
     return path.count("/") == 1 and path.startswith(f"{CHANNELS}/") and path.endswith(".yaml")
@@ -99,7 +75,7 @@ def checked(content: bytes, where: str) -> GraphData:
 
 def from_file(path: Path) -> GraphData:
     """Return the graph data of a file. Raises UsageError for one that cannot be read, and what `checked` raises."""
-    return checked(read_limited(path, MAX_TARBALL, "Name the tarball of graph data."), str(path))
+    return checked(read_limited(path, MAX_TARBALL, "Wanted: the graph data, a tar.gz."), str(path))
 
 
 def _require_tarball(content: bytes) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind
 from common.errors import ContentError
-from common.files import size_text
 from common.oci import media_types
 from common.oci.image import Digest, Document, Index, Manifest, Tree, encode, parse, parse_config
 from exporter.images.layered_image import (
@@ -31,20 +30,21 @@ from exporter.images.layered_image import (
     replace_children,
 )
 from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.images.stored import config_of
 from exporter.releases.graph_data import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exporter.images.stored import Stored
     from exporter.releases.graph_data import GraphData
-    from exporter.releases.payload_files import Stored
 
 
 NAME = "openshift/graph-image"
+TAG = "latest"  # as oc-mirror has it; an UpdateService names the digest
 SOURCE = "/var/lib/cincinnati-graph-data"
 TARGET = "/var/lib/cincinnati/graph-data"
 COMMAND = ("/bin/bash", "-c", f"exec cp -rp {SOURCE}/* {TARGET}")
-MAX_CONFIG_SIZE = 8 * 1024**2  # held in memory; real configs have some KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def build(data: GraphData, bases: Sequence[ResolvedImage], stored: Stored) -> Gr
     documents += [index] if index else []
     held = {digest: content for image in images.values() for digest, content in image.blobs.items()}
     # The reference is that of the base, whose layers are fetched there.
-    wanted = WantedImage(first.wanted.reference, ImageKind.GRAPH_DATA, named=NAME)
+    wanted = WantedImage(first.wanted.reference, ImageKind.GRAPH_DATA, named=NAME, tag=TAG)
     return GraphImage(ResolvedImage(wanted, Tree(documents[-1], tuple(documents), ())), held)
 
 
@@ -110,11 +110,7 @@ def _index(images: Mapping[Digest, LayeredImage]) -> Index:
 
 
 def _layered(manifest: Manifest, layer: bytes, stored: Stored) -> LayeredImage:
-    config = manifest.config
-    if config.size > MAX_CONFIG_SIZE:
-        raise ContentError(f"a config of {size_text(config.size)}; the limit is {size_text(MAX_CONFIG_SIZE)}")
-    raw = b"".join(bytes(chunk) for chunk in stored(config))
-    return add_layer(manifest, raw, layer, Change(_serve, f"hub-export: graph data in {SOURCE}"))
+    return add_layer(manifest, config_of(manifest, stored), layer, Change(_serve, f"hub-export: graph data in {SOURCE}"))
 
 
 def _serve(settings: Fields) -> None:

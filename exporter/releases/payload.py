@@ -14,7 +14,6 @@ import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ContentError, PayloadError, UsageError, boundary
-from common.files import size_text
 from common.mapping import release_tag
 from common.oci import media_types
 from common.oci.image import ATTESTATION, Index, parse_config
@@ -22,6 +21,7 @@ from common.oci.reference import Reference, is_tag
 from common.serialization import DocumentError, convert
 from common.text import shortened
 from common.version import try_parse
+from exporter.images.stored import config_of
 from exporter.releases import bootimages, payload_files
 from exporter.releases.payload_files import only_document
 
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from common.oci.image import Manifest, Tree
+    from exporter.images.stored import Stored
     from exporter.releases.bootimages import Machine
-    from exporter.releases.payload_files import Stored
 
 
 MULTI = "multi"
 ARCHITECTURE_KEY = "release.openshift.io/architecture"
-MAX_CONFIG_SIZE = 8 * 1024**2  # held in memory; real configs have some KB
 MAX_COMPONENTS = 10_000  # the largest release has 194
 MAX_PREVIOUS = 10_000  # versions that a release updates from; some dozens
 MAX_PAYLOADS = 16  # of one index; published ones have four
@@ -213,10 +212,7 @@ def _one(manifest: Manifest, stored: Stored, names: Sequence[str], *, several: b
 
 
 def _architecture(manifest: Manifest, stored: Stored) -> str:
-    config = manifest.config
-    if config.size > MAX_CONFIG_SIZE:
-        raise PayloadError(f"a config of {size_text(config.size)}; the limit is {size_text(MAX_CONFIG_SIZE)}")
-    name = parse_config(b"".join(bytes(chunk) for chunk in stored(config))).architecture
+    name = parse_config(config_of(manifest, stored)).architecture
     if not name:
         return "amd64"  # as oc sets it where the base has none (openshift/oc, pkg/cli/admin/release/new.go)
     if not _ARCHITECTURE.fullmatch(name):

@@ -6,23 +6,21 @@ openshift/cincinnati, release_scrape_dockerv2/registry/mod.rs (the first layer f
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.content import Chunks
 from common.errors import PayloadError
 from common.files import size_text
 from common.oci.compression import decompressed
-from common.oci.image import Descriptor
 from common.oci.tar_reader import OPAQUE, WHITEOUT, ChunkSource, Entry, TarFormatError, TarReader
 from common.serialization import UNDECODABLE, decode_bounded, is_json, load_yaml_documents
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from common.oci.image import Manifest
+    from common.oci.image import Descriptor, Manifest
+    from exporter.images.stored import Stored
 
 
 FOLDER = "release-manifests"
@@ -40,7 +38,6 @@ _NO_RELEASE = (
     "Payloads are for example quay.io/openshift-release-dev/ocp-release:4.18.3-x86_64; other images are carried with --image."
 )
 
-Stored = Callable[[Descriptor], Chunks]
 _ANY = msgspec.json.Decoder(Any)
 
 

@@ -15,6 +15,7 @@ import pytest
 from common.archive.inventory import ProblemCode
 from common.errors import PayloadError
 from common.oci.image import Descriptor
+from exporter.images.stored import MAX_CONFIG_SIZE
 from exporter.releases import bootimages, payload, payload_files
 from exporter.releases.payload import Payload
 from tests.fakes import factories, releases
@@ -408,7 +409,7 @@ def test_limits(what: str, over: int) -> None:
             image = factories.index([factories.image((layer,), platform=name, docker=True) for name in names], docker=True)
         case "config":
             image = with_layers(files())
-            config = padded(image.blobs[json.loads(image.raw)["config"]["digest"]], payload.MAX_CONFIG_SIZE + over)
+            config = padded(image.blobs[json.loads(image.raw)["config"]["digest"]], MAX_CONFIG_SIZE + over)
             document = json.loads(image.raw)
             document["config"] |= {"size": len(config), "digest": factories.digest_of(config)}
             image = replace(image, raw=json.dumps(document).encode(), config=config)
