@@ -90,6 +90,7 @@ class ProblemCode(_OpenEnum):
     RELEASE_INCOMPLETE = "release-incomplete"  # images of a release are not in the archive; no cluster is led to it
     PAYLOAD_UNLISTED = "payload-unlisted"  # a release that the OpenShift Update Service, or a cluster, takes for another
     KUBEVIRT_MISSING = "kubevirt-missing"  # a release without the disk image for OpenShift Virtualization
+    GRAPH_DATA_MISSING = "graph-data-missing"  # no image of graph data: there is none that it could be put on
     PROGRAM_UNMARKED = "program-unmarked"  # a program of a release without a place for the release or its version
     MIRROR_UNVERIFIED = "mirror-unverified"  # an installation from a mirror whose TLS is not verified
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob

@@ -65,7 +65,7 @@ def images(
     try:
         made = _built(found, sources, resolved, settings, context)
     except HubError as error:
-        return [], [Problem("error", ProblemCode.IMAGE_UNSUPPORTED, NAME, f"left out: {error.message}")]
+        return [], [Problem("error", ProblemCode.GRAPH_DATA_MISSING, NAME, f"left out: {error.message}")]
     return [made], []
 
 

@@ -48,6 +48,7 @@ class Purpose(NamedTuple):
 SHARED = Purpose("shared by several")
 CATALOGS = Purpose("catalogs")
 ADDITIONAL = Purpose("additional images")
+GRAPH_DATA = Purpose(RELEASE_GROUP, "graph data")  # counts with the releases
 ATTACHMENTS = Purpose("signatures and attachments")
 
 
@@ -105,6 +106,8 @@ def purposes_of(image: ImageRecord) -> frozenset[Purpose]:
         return frozenset(Purpose(*name.split("/")[:2]) for name in image.needed_by)
     if image.kind is ImageKind.CATALOG:
         return frozenset((CATALOGS,))
+    if image.kind is ImageKind.GRAPH_DATA:
+        return frozenset((GRAPH_DATA,))
     return frozenset((ATTACHMENTS if image.kind in ATTACHED else ADDITIONAL,))
 
 

@@ -235,6 +235,30 @@ def test_graph_data_alone_needs_an_image_to_put_it_on(world):
     assert [one["kind"] for one in carried["images"]] == ["graph-data"]
 
 
+def test_graph_data_counts_with_the_releases(world, two):
+    world.hosts.graph_data = releases.graph_data()
+    graph = ("--release", CHANNEL, "--graph", "--graph-data", world.hosts.graph_data_url)
+    sizes, without = (world.ask("plan", *more).json["sizes"] for more in (graph, graph[:2]))
+    assert sizes["additionalImages"] == 0
+    assert sizes["releases"] + sizes["shared"] > without["releases"] + without["shared"]
+    assert ["OpenShift/4.12.1-x86_64", "OpenShift/graph data"] in [sorted(one["names"]) for one in sizes["sharedBy"]]
+
+
+def test_graph_data_without_the_image_to_put_it_on_is_left_out(world, two):
+    world.hosts.graph_data = releases.graph_data()
+    image_set = world.folder / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform: {{channels: [{{name: {CHANNEL}}}], graph: true}}\n"
+        f"  blockedImages: [{{name: '{two[1].component('cli')}'}}]\n"
+    )
+    done = world.ask("plan", image_set, "--graph-data", world.hosts.graph_data_url, status=3)
+    (problem,) = (one for one in done.json["problems"] if one["severity"] == "error")
+    assert (problem["code"], problem["subject"]) == ("graph-data-missing", "openshift/graph-image")
+    assert "no release is carried that has the component cli" in problem["message"]
+    assert [one["version"] for one in done.json["releases"]] == ["4.12.1"]
+
+
 def test_the_published_hosts_are_reached_through_the_proxy_of_the_environment(tmp_path):
     """OCPBUGS-37055: oc-mirror asked for signatures without the proxy."""
     with FakeRegistry() as registry, ReleaseHosts(tls=True) as hosts:
