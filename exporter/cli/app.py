@@ -232,7 +232,8 @@ def create(
     directory = place.directory()
     asked = selection.healing(registry, only, releases) if only else selection.settings(registry, releases)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
-    settings = replace(settings, images=mapping.read(images) if images else None)
+    if images:
+        settings = replace(settings, images=mapping.read(images, may_be_empty=asked.image_set.platform.asks))
     # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.
     kit = replace(KitOptions().settings(directory / "kit", registry), signer=signer) if with_kit else None
     # `oc adm catalog mirror --manifests-only` users edit mapping.txt and give it back.

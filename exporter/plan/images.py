@@ -259,9 +259,8 @@ def sparse_indexes(images: Iterable[ResolvedImage], settings: ExportSettings) ->
     if not count or taken:
         return []
     who = "docker-registry 2 and Nexus refuse" if taken is None else "the mirror of the target profile refuses"
-    message = (
-        f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; {who} that: leave --platform out for them"
-    )
+    where = "--platform, or platforms in the image set,"
+    message = f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; {who} that: leave {where} out for them"
     return [Problem("warning" if taken is None else "error", ProblemCode.SPARSE_INDEX, "--platform", message)]
 
 

@@ -55,8 +55,11 @@ def _place(image: ImageRecord, fixed: Mapping[str, str]) -> str:
     return f"{path}:{image.target_tag or image.tag or f'hub-sha256-{hex_of(image.digest)}'}"
 
 
-def read(path: Path) -> frozenset[str]:
-    """Return the sources that a file lists. Raises UsageError with the line that names no image."""
+def read(path: Path, *, may_be_empty: bool = False) -> frozenset[str]:
+    """Return the sources that a file lists. Raises UsageError with the line that names no image, and for no image at all.
+
+    `may_be_empty`: images that the file does not list, those of releases, are carried in any case.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SIZE + 1)
@@ -74,7 +77,7 @@ def read(path: Path) -> frozenset[str]:
         if "/" not in source or " " in source:
             raise UsageError(f"--images {path}:{number}: no image: {line[:100]!r}", hint="Wanted: SOURCE or SOURCE=PATH:TAG.")
         sources.add(source)
-    if not sources:
+    if not sources and not may_be_empty:
         raise UsageError(f"--images {path}: lists no image", hint=_HINT)
     return frozenset(sources)
 

@@ -230,6 +230,13 @@ def test_mapping_txt_lists_the_images_that_are_a_choice(site):
     assert [len(one["components"]) for one in carried["releases"]] == [len(NAMES)]
 
 
+def test_mapping_txt_of_releases_alone_lists_nothing_and_is_taken_back(site):
+    release = ("--release", f"{CHANNEL}@4.12.1")
+    site.create("mapping", *release, "--manifests-only")
+    site.create("chosen", *release, "--images", site.folder / "mapping/mapping.txt")
+    assert [len(one["components"]) for one in inventory(site.folder / "chosen")["releases"]] == [len(NAMES)]
+
+
 @pytest.mark.more
 def test_a_receipt_leaves_out_what_the_mirror_has_of_releases(site):
     newest = releases.release("4.12.2", names=NAMES, before=site.then, changed=("pod",))
