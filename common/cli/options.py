@@ -420,6 +420,8 @@ def _take_file_urls(parameter: Any) -> None:
     process, from_variable = parameter.process_value, parameter.value_from_envvar
 
     def decoded(context: Any, value: Any) -> Any:
+        if context.resilient_parsing:  # shell completion uses no value: to convert one, typer loads pydantic, 0.08 s
+            return value
         context.meta.setdefault(_TYPED, {})[parameter.name] = value
         if value == "-" and (option := _WRITTEN.intersection(parameter.opts)):
             context.meta[_STREAM] = next(iter(option))

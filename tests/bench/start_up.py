@@ -20,7 +20,7 @@ _TAB = {"_HUB_EXPORT_COMPLETE": "complete_bash", "COMP_WORDS": "hub-export creat
 
 
 def rows() -> list[Row]:
-    """Return what `--version`, `--help`, the Tab key and a refused command cost."""
+    """Return what `--version`, `--help` and the Tab key cost."""
     python = _least([sys.executable, "-c", "pass"])
     found = [
         *(

@@ -21,7 +21,6 @@ import hub_airgap
 sys.argv = sys.argv[1:]
 (hub_airgap.export_main if sys.argv[0] == "hub-export" else hub_airgap.import_main)()
 """
-COMPLETE = {"_HUB_EXPORT_COMPLETE": "complete_bash", "COMP_WORDS": "hub-export pl", "COMP_CWORD": "1"}
 
 
 def loaded(*command, env=None):
@@ -56,11 +55,17 @@ def test_the_version_loads_no_commands(program):
     assert len(modules) <= 180
 
 
-def test_a_tabulator_loads_no_values(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("create --vol", ["--volume-size", "--volumes"]), pytest.param("pl", ["plan"], marks=pytest.mark.more)],
+)
+def test_a_tabulator_converts_no_values(line, offered):
     """Each press of the Tab key starts the program."""
-    shown, modules = loaded("hub-export", env=COMPLETE)
-    assert shown.split() == ["plan"]
-    assert {name.partition(".")[0] for name in modules} & (HEAVY - {"rich", "markdown_it", "pygments"}) == set()
+    words = f"hub-export {line}"
+    env = {"_HUB_EXPORT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    shown, modules = loaded("hub-export", env=env)
+    assert shown.split() == offered
+    assert {name.partition(".")[0] for name in modules} & HEAVY == set()
 
 
 @pytest.mark.parametrize("asked", ["--version", "--help", *more(["--show-completion"])])
