@@ -6,6 +6,7 @@ by spelling is made for a misspelling only.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -34,17 +35,23 @@ _UNCHECKED = frozenset(
 _REGISTRIES = ("registry", "catalog", "image", "catalog_base", "image_base", "source", "to", "release_image")
 
 
-class Command(TyperCommand):
-    """A command that understands habits, and answers the others."""
+class _Helped:
+    """Help of a command or a program as help.py draws it."""
+
+    epilog: str | None
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option `--help` without a type."""
-        return as_flag(super().get_help_option(ctx))
+        return as_flag(super().get_help_option(ctx))  # type: ignore[misc]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Print the help, with the words of other tools at its end."""
         self.epilog = with_habits(self.epilog, ctx)
         print_help(self, ctx)
+
+
+class Command(_Helped, TyperCommand):
+    """A command that understands habits, and answers the others."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments, after those of other tools are replaced."""
@@ -58,28 +65,14 @@ class Command(TyperCommand):
         line.place()
         try:
             rest = super().parse_args(ctx, list(line.arguments))  # the parser empties its list
-        except Exception as error:
-            # NoSuchOption of typer's own copy of click, for a letter within several (`-yq`); it has no public name.
-            if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
-                line.answer(name, "")
-            if type(error).__name__ == "MissingParameter":
-                line.explain(error)
-            raise
+        except typer.TyperException as error:
+            line.explain(error)
         line.trust()
         return rest
 
 
-class Group(TyperGroup):
+class Group(_Helped, TyperGroup):
     """A program, which knows the commands of other tools, and those of the other program."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option `--help` without a type."""
-        return as_flag(super().get_help_option(ctx))
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Print the help, with the words of other tools at its end."""
-        self.epilog = with_habits(self.epilog, ctx)
-        print_help(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the begin of a command line."""
@@ -166,9 +159,10 @@ class _Line:
                 raise UsageError(f"{name}={value}: the option has no value", hint=f"Wanted: {name}, or nothing.")
         elif value is not None:
             self.arguments.append(f"{name}={value}")
-        elif args and args[0].partition("=")[0] in self._known and args[0].startswith("--"):
+        elif not args or (args[0].partition("=")[0] in self._known and args[0].startswith("--")):
             # click takes the next option as the value, and reports that one as missing.
-            raise UsageError(f"{name}: the value is missing before {args[0]}", hint=f"Wanted: {name} {_metavar(option)}.")
+            where = f" before {args[0]}" if args else ""
+            raise UsageError(f"{name}: the value is missing{where}", hint=self._wanted(option))
         else:
             self.arguments += [name, *args[:1]]
             del args[:1]
@@ -293,12 +287,37 @@ class _Line:
         rows = habits.options_named(name, self._program, self._command, value)
         self._refuse(name, next((each for each in rows if each.way is not habits.Way.WORKS), None), value)
 
-    def explain(self, missing: Any) -> None:
-        """Raise UsageError where `--insecure` took what is missing for a host, as in `push --insecure ARCHIVE`."""
+    def explain(self, error: Any) -> NoReturn:
+        """Raise UsageError for an error of the parser, with advice."""
+        # Of typer's own copy of click, whose classes have no public names.
+        kind, parameter = type(error).__name__, getattr(error, "param", None)
+        if kind == "NoSuchOption":  # a letter within several (`-yq`)
+            self.answer(error.option_name, "")
+        if parameter is None:
+            usage = self.ctx.command.get_usage(self.ctx).removeprefix("Usage: ")
+            raise UsageError(error.format_message().rstrip("."), hint=f"Wanted: {usage}") from None
+        name = parameter.opts[0] if parameter.param_type_name == "option" else _metavar(parameter)
+        if kind == "MissingParameter":
+            self._explain_host(parameter)
+            raise UsageError(f"{name} is missing", hint=self._wanted(parameter)) from None
+        source = self.ctx.get_parameter_source(parameter.name)
+        if source is not None and source.name == "ENVIRONMENT":
+            name = next((each for each in parameter.envvar if each in os.environ), name)
+        message = error.message.removeprefix("Value error, ").rstrip(".")  # pydantic's words for a ValueError of typer
+        raise UsageError(f"{name}: {message}", hint=self._wanted(parameter)) from None
+
+    def _wanted(self, parameter: Any) -> str:
+        """Return the advice for a parameter that is missing or wrong: its line in `--help`."""
+        names, about = parameter.get_help_record(self.ctx)
+        names = names if parameter.param_type_name == "option" else _metavar(parameter)
+        return f"Wanted: {names}: {about.removesuffix('  [required]')}"
+
+    def _explain_host(self, missing: Any) -> None:
+        """Raise UsageError where `--insecure` took an argument that is missing for a host, as in `push --insecure ARCHIVE`."""
         at = self.arguments.index("--insecure") if "--insecure" in self.arguments[:-1] else None
-        if at is not None and missing.param is not None and missing.param.param_type_name == "argument":
+        if at is not None and missing.param_type_name == "argument":
             took = self.arguments[at + 1]
-            hint = f"Wanted: {missing.param.metavar} after it, or --insecure at the end for the registry of this command."
+            hint = f"Wanted: {missing.metavar} after it, or --insecure at the end for the registry of this command."
             raise UsageError(f"--insecure: {took[:200]} was taken for its HOST", hint=hint)
 
     def _refuse(self, name: str, row: Habit | None, value: str) -> NoReturn:
@@ -406,8 +425,8 @@ def _refuse_date(text: str) -> None:
         )
 
 
-def _metavar(option: Any) -> str:
-    return str(option.metavar or "VALUE")
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or "VALUE")
 
 
 def _is_reference(text: str) -> bool:

@@ -276,6 +276,42 @@ def test_list_of_a_channel_shows_all_of_its_versions(capsys):
     assert "cert-manager-operator.v1.18.1  1.18.1" not in out
 
 
+@pytest.mark.parametrize(
+    ("line", "error", "wanted"),
+    [
+        ("hub-import push a", "--registry is missing", "--registry HOST[:PORT][/PREFIX]: The registry to push to."),
+        *(
+            pytest.param(*row, marks=pytest.mark.more)
+            for row in [
+                ("hub-import push", "ARCHIVE… is missing", "ARCHIVE…: Directories that hold the archive"),
+                ("hub-import push a --registry", "--registry: the value is missing", "--registry HOST[:PORT][/PREFIX]: "),
+                ("hub-import push a --registry --jobs 3", "the value is missing before --jobs", "--registry HOST[:PORT]"),
+                ("hub-import extract kubectl a", "openshift-install|oc: 'kubectl' is not one of", "openshift-install|oc: "),
+                ("hub-import serve a --release-layout flat", "--release-layout: 'flat'", "--release-layout <openshift|source>"),
+                ("hub-import undo a", "unexpected extra argument", "hub-import undo [OPTIONS]"),
+                ("hub-export plan --jobs 0", "--jobs: Input should be greater than or equal to 1", "--jobs N: "),
+                ("hub-export create --purpose", "--purpose: the value is missing", "--purpose TEXT: "),
+            ]
+        ),
+    ],
+)
+def test_an_error_of_the_parser_has_advice(line, error, wanted, capsys):
+    """typer draws a frame around "Missing option '--registry'", without the form of the value."""
+    code, _, err = typed(capsys, *line.split())
+    first, hint = err.splitlines()
+    assert code == 2
+    assert first.startswith("error: ")
+    assert error in first
+    assert hint.startswith(f"  Wanted: {wanted}")
+
+
+def test_an_error_of_the_parser_names_the_variable_that_a_value_is_from(capsys, monkeypatch):
+    monkeypatch.setenv("HUB_IMPORT_FORMAT", "yaml")
+    code, _, err = typed(capsys, "hub-import", "inspect", "a")
+    assert code == 2
+    assert err.startswith("error: HUB_IMPORT_FORMAT: 'yaml' is not one of 'table', 'json'\n  Wanted: --format <table|json>: ")
+
+
 def test_a_command_that_is_understood_does_not_import_the_table():
     script = (
         "import sys; from common.cli.options import named; from exporter.cli.app import app\n"
