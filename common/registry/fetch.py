@@ -11,19 +11,26 @@ from common.registry.http.urls import parsed
 from common.text import sanitize
 
 if TYPE_CHECKING:
+    from httpx import URL
+
     from common.registry.registries_conf import Hosts
 
 MAX_URL = 8000  # most servers and proxies take 8 KiB
 _SHOWN = 200
 
 
+def checked_url(url: str, what: str) -> URL:
+    """Return a URL of http or https. Raises UsageError for any other text."""
+    found = parsed(url) if len(url) <= MAX_URL and url.isprintable() and url.isascii() else parsed("")
+    if found.scheme not in ("http", "https") or not is_host(found.netloc.decode()):
+        raise UsageError(f"{what}: not a URL: {sanitize(url, _SHOWN)}", hint="Wanted: https://HOST[:PORT]/PATH")
+    return found
+
+
 def fetch_call(url: str, what: str, accept: str, hosts: Hosts) -> Call:
     """Return the call for a document. Raises UsageError for a URL that cannot be requested, or not safely."""
-    shown = sanitize(url, _SHOWN)
-    where = parsed(url) if len(url) <= MAX_URL and url.isprintable() and url.isascii() else parsed("")
+    where, shown = checked_url(url, what), sanitize(url, _SHOWN)
     host = where.netloc.decode()
-    if where.scheme not in ("http", "https") or not is_host(host):
-        raise UsageError(f"{what}: not a URL: {shown}", hint="Wanted: https://HOST[:PORT]/PATH")
     if where.userinfo:
         # It would come back in logs and messages of this program, and of proxies.
         raise UsageError(f"{what}: the URL at {host} holds a user or a password", hint="Take it out: no credentials are sent.")

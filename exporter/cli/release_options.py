@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,39 +13,21 @@ from common.errors import UsageError
 from exporter.settings import ReleaseSettings
 
 if TYPE_CHECKING:
+    from common.oci.reference import Reference
     from exporter.imageset.releases import PlatformRequest
 
-RELEASES = "OpenShift releases"
-Channels = Annotated[
-    list[str],
-    typer.Option(
-        "--release",
-        metavar="CHANNEL[@MIN..MAX]",
-        help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
-        rich_help_panel=RELEASES,
-    ),
-]
+_option = partial(typer.Option, rich_help_panel="OpenShift releases")
 Architectures = Annotated[
     list[str],
-    typer.Option(
-        "--release-arch",
-        metavar="ARCH",
-        help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable.",
-        rich_help_panel=RELEASES,
-    ),
+    _option("--release-arch", metavar="ARCH", help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable."),
 ]
 UpdateService = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Ask this update service in place of the public one.", rich_help_panel=RELEASES),
+    _option(metavar="URL", help="Ask this update service in place of the public one."),
 ]
 GraphFiles = Annotated[
     list[Path],
-    typer.Option(
-        "--graph-file",
-        metavar="FILE",
-        help="A saved answer of the update service, in place of asking it; repeatable.",
-        rich_help_panel=RELEASES,
-    ),
+    _option("--graph-file", metavar="FILE", help="A saved answer of the update service, in place of asking it; repeatable."),
 ]
 
 
@@ -52,67 +35,60 @@ GraphFiles = Annotated[
 class ReleaseOptions:
     """The releases that are requested, and from where they are described. With an image set file: only the latter."""
 
-    release: Channels = field(default_factory=list)
+    release: Annotated[
+        list[str],
+        _option(
+            "--release",
+            metavar="CHANNEL[@MIN..MAX]",
+            help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
+        ),
+    ] = field(default_factory=list)
     release_image: Annotated[
         str | None,
-        typer.Option("--release-image", metavar="REF", help="One release, by its payload image.", rich_help_panel=RELEASES),
+        _option("--release-image", metavar="REF", help="One release, by its payload image."),
     ] = None
     release_arch: Architectures = field(default_factory=list)
     shortest_path: Annotated[
         bool,
-        typer.Option(
-            "--shortest-path", help="Of a range only the releases of the shortest update path.", rich_help_panel=RELEASES
-        ),
+        _option("--shortest-path", help="Of a range only the releases of the shortest update path."),
     ] = False
     graph: Annotated[
         bool,
-        typer.Option("--graph", help="Also the graph data for the OpenShift Update Service.", rich_help_panel=RELEASES),
+        _option("--graph", help="Also the graph data for the OpenShift Update Service."),
     ] = False
     update_service: UpdateService = None
     graph_file: GraphFiles = field(default_factory=list)
     signature_store: Annotated[
         list[str],
-        typer.Option(
+        _option(
             "--signature-store",
             metavar="URL",
             help="Look for signatures of releases here, in place of the public stores; repeatable.",
-            rich_help_panel=RELEASES,
         ),
     ] = field(default_factory=list)
     release_key: Annotated[
         list[Path],
-        typer.Option(
+        _option(
             "--release-key",
             metavar="FILE",
             help="Public keys (OpenPGP) that may sign releases, with those of Red Hat; repeatable.",
-            rich_help_panel=RELEASES,
         ),
     ] = field(default_factory=list)
     unverified_release: Annotated[
         list[str],
-        typer.Option(
+        _option(
             "--unverified-release",
             metavar="VERSION",
             help="Carry this release, by version or digest, without a verified signature; repeatable.",
-            rich_help_panel=RELEASES,
         ),
     ] = field(default_factory=list)
     graph_data: Annotated[
         str | None,
-        typer.Option(
-            "--graph-data",
-            metavar="URL|FILE",
-            help="The graph data (tar.gz), in place of the public ones.",
-            rich_help_panel=RELEASES,
-        ),
+        _option("--graph-data", metavar="URL|FILE", help="The graph data (tar.gz), in place of the public ones."),
     ] = None
     graph_base: Annotated[
         str | None,
-        typer.Option(
-            metavar="REF",
-            help="Build the graph-data image on this image instead of the release's cli.",
-            rich_help_panel=RELEASES,
-        ),
+        _option(metavar="REF", help="Build the graph-data image on this image instead of the release's cli."),
     ] = None
 
     @property
@@ -123,8 +99,11 @@ class ReleaseOptions:
     @property
     def inputs(self) -> list[Path]:
         """The files that are read."""
-        data = [Path(self.graph_data)] if self.graph_data and "://" not in self.graph_data else []
-        return [*self.graph_file, *self.release_key, *data]
+        return [*self.graph_file, *self.release_key, *self._data]
+
+    @property
+    def _data(self) -> list[Path]:
+        return [Path(self.graph_data)] if self.graph_data and "://" not in self.graph_data else []
 
     @property
     def requested(self) -> bool:
@@ -147,18 +126,15 @@ class ReleaseOptions:
 
     def healing(self) -> ReleaseSettings:
         """Return the settings for a re-request: the graph data of the first export. Raises UsageError for other options."""
-        from common.oci.reference import Reference, without_docker
-
         if self != ReleaseOptions(graph_data=self.graph_data, graph_base=self.graph_base):
             raise UsageError("--only and options for releases at once", hint="The re-request names the content.")
-        base = Reference.parse(without_docker(self.graph_base)) if self.graph_base else None
-        return ReleaseSettings(graph_data=self.graph_data, graph_base=base)
+        self._require_places()
+        return ReleaseSettings(graph_data=self.graph_data, graph_base=self._base)
 
     def settings(self, request: PlatformRequest) -> ReleaseSettings:
         """Return from where releases are described. Raises UsageError for options without an effect."""
-        from common.oci.reference import Reference, without_docker
-
         self._require_effect(request)
+        self._require_places()
         return ReleaseSettings(
             self.update_service,
             tuple(self.graph_file),
@@ -166,8 +142,27 @@ class ReleaseOptions:
             tuple(self.release_key),
             frozenset(self.unverified_release),
             self.graph_data,
-            Reference.parse(without_docker(self.graph_base)) if self.graph_base else None,
+            self._base,
         )
+
+    @property
+    def _base(self) -> Reference | None:
+        from common.oci.reference import Reference, without_docker
+
+        return Reference.parse(without_docker(self.graph_base)) if self.graph_base else None
+
+    def _require_places(self) -> None:
+        """Raise UsageError for addresses that are none, and for a missing file: they are read after lookups of minutes."""
+        from common.registry.fetch import checked_url
+
+        for option, url in (
+            ("--update-service", self.update_service),
+            *(("--signature-store", one) for one in self.signature_store),
+        ):
+            if url is not None:
+                checked_url(url, option)
+        if any(not path.exists() for path in self._data):
+            raise UsageError(f"--graph-data {self.graph_data}: no such file", hint="Wanted: the graph data (tar.gz), or a URL.")
 
     def _require_effect(self, request: PlatformRequest) -> None:
         given = {
@@ -198,11 +193,10 @@ class ReleaseListOptions:
 
     release: Annotated[
         list[str],
-        typer.Option(
+        _option(
             "--release",
             metavar="CHANNEL[@FROM..TO]",
             help="List the releases of a channel in place of a catalog; with FROM..TO the update path too; repeatable.",
-            rich_help_panel=RELEASES,
         ),
     ] = field(default_factory=list)
     release_arch: Architectures = field(default_factory=list)
