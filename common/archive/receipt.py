@@ -41,6 +41,7 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 _DECODER = msgspec.json.Decoder(Receipt)
+_WANTED = "hub-import receipt makes one."
 
 
 def make(inventories: tuple[Digest, ...], repositories: Mapping[str, frozenset[Digest]], registry: str | None) -> Receipt:
@@ -61,7 +62,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
 
     Raises UsageError for any other file, ArchiveError for a later version, ArchiveUntrustedError.
     """
-    raw = read_limited(path, MAX_SIZE)
+    raw = read_limited(path, MAX_SIZE, _WANTED)
     # Before parsing. A forged receipt would make the exporter leave out what the mirror does not have.
     if key is not None:
         _require_signature(path, raw, key)
@@ -69,7 +70,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
         receipt = decode_bounded(raw, _DECODER)
         _check(receipt, path)
     except (*UNDECODABLE, ContentError) as error:
-        raise UsageError(f"{path}: not a receipt: {error}", hint="hub-import receipt makes one.") from error
+        raise UsageError(f"{path}: not a receipt: {error}", hint=_WANTED) from error
     return digest_of(raw), receipt
 
 
@@ -90,7 +91,7 @@ def _require_signature(path: Path, raw: bytes, key: Verifier) -> None:
     signature = path.with_name(path.name + SIGNATURE_SUFFIX)
     if not signature.is_file():
         why = f"it is not signed: there is no {signature.name} next to it"
-    elif key.accepts(raw, read_limited(signature, MAX_SIGNATURE)):
+    elif key.accepts(raw, read_limited(signature, MAX_SIGNATURE, _WANTED)):
         return
     else:
         why = f"its signature is not that of the key {key.fingerprint}"

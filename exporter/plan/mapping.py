@@ -66,7 +66,8 @@ def read(path: Path, *, may_be_empty: bool = False) -> frozenset[str]:
         # Not decoded beyond the limit, where the cut may be inside of a character.
         text = raw.decode() if len(raw) <= MAX_SIZE else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--images {path}: cannot be read: {error}", hint=_HINT) from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"--images {path}: cannot be read: {why}", hint=_HINT) from error
     if len(raw) > MAX_SIZE:
         raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes", hint=_HINT)
     sources = set()

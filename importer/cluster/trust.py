@@ -228,6 +228,10 @@ def pull_secret_key(host: str, prefix: str, release: Release | None) -> str:
 
 def pull_credential(authfile: Path, host: str, prefix: str = "") -> str:
     """Return base64 of user:password for `host/prefix`, of the most specific entry in a file. Raises UsageError without one."""
+    if not authfile.is_file():
+        raise UsageError(
+            f"--cluster-authfile: no such file: {authfile}", hint="Make it with hub-import login --authfile FILE HOST."
+        )
     # No other file is read: the credential of a push may write, and must not get to the nodes.
     mirror = f"{host}/{prefix}" if prefix else host
     settings = RegistrySettings(authfile=authfile, environ={}, system_root=_NOWHERE)

@@ -143,7 +143,9 @@ def _acknowledged(state: UpdateState, names: Sequence[str]) -> tuple[Resource, .
     if unknown := [name for name in names if name not in state.gates]:
         raise UsageError(
             f"--acknowledge {unknown[0][:80]!r}: the cluster asks for no such acknowledgement",
-            hint=f"It knows {enumeration(sorted(state.gates), _SHOWN)}." if state.gates else "It asks for none at all.",
+            hint=f"It asks for {enumeration(sorted(state.gates), _SHOWN)}."
+            if state.gates
+            else "Leave the option out: it asks for none.",
         )
     metadata = {"name": ACKS, "namespace": CONFIG_NAMESPACE}
     body = {"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata, "data": dict.fromkeys(sorted(names), "true")}

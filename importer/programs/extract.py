@@ -156,7 +156,10 @@ def _image(archive: Archive, release: ReleaseRecord, place: Place) -> tuple[str,
     named = f"{place.component} of OpenShift {release.version} ({release.architecture})"
     source = next((each.source for each in release.components if each.name == place.component), None)
     if source is None:
-        raise UsageError(f"the release has no {named}", hint="It was left out of the export, or is not part of the release.")
+        raise UsageError(
+            f"the release has no {named}",
+            hint="The payload does not list it: choose another --release, --os or --arch.",
+        )
     digest = next((each.digest for each in archive.inventory.images if each.source == source and each.digest), None)
     if digest is None:
         raise ArchiveIncompleteError(f"{named}: {source} could not be fetched when the archive was made")

@@ -180,7 +180,7 @@ def scope(text: str) -> Scope:
     try:
         return Scope(text)
     except ValueError:
-        raise UsageError(f"--mirror-scope {text[:40]!r}", hint=f"Wanted: {', '.join(Scope)}.") from None
+        raise UsageError(f"--mirror-scope {text[:40]!r}: unknown", hint=f"Wanted: {', '.join(Scope)}.") from None
 
 
 def build(

@@ -296,3 +296,9 @@ def test_the_credential_is_looked_up_by_host_and_prefix(tmp_path, key, prefix, f
     with pytest.raises(UsageError, match=f"no user and password for {HOST}/?{prefix}") as caught:
         pull_credential(authfile, HOST, prefix)
     assert caught.value.hint.endswith(f"{HOST}/{prefix}".rstrip("/"))
+
+
+def test_a_missing_file_is_reported_with_the_option_that_names_it(tmp_path):
+    """--authfile is another option of the same commands."""
+    with pytest.raises(UsageError, match=r"^--cluster-authfile: no such file: "):
+        pull_credential(tmp_path / "missing.json", HOST)
