@@ -467,8 +467,10 @@ class Exchange:
         return secure
 
     def _warn_unverified(self, host: str) -> None:
-        if host not in self._unverified:  # a host that is down is probed for each call
+        with self._lock:
+            is_first = host not in self._unverified  # a host that is down is probed for each call
             self._unverified.add(host)
+        if is_first:
             _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", host)
 
     def _touch(self, origin: httpx.URL, question: Question) -> None:
