@@ -109,11 +109,6 @@ def paragraphs(*parts: Sequence[str]) -> list[str]:
     return lines
 
 
-def request_lines(requested_by: str, purpose: str) -> list[str]:
-    """Return who requested a transfer and for what, in lines of a terminal; none for what is not known."""
-    return [f"{label}: {text}" for label, text in (("requested by", requested_by), ("purpose", purpose)) if text]
-
-
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return `1 image`, `2 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
+from common.cli.results import problem_lines, request_lines, totals
 from common.errors import ExitCode
 from common.files import size_text
-from common.text import columns, counted, enumeration, numbered, paragraphs, request_lines, sanitize
+from common.text import columns, counted, enumeration, numbered, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.cli.releases import releases_shown
 from exporter.distributed import plan_file
@@ -121,7 +122,7 @@ def list_table(
         parts += [_names(item), _versions(item)] if packages else [_channels(records.package_records(item.selection.catalog))]
     if explain:
         parts.append(_explained(chosen))
-    return paragraphs(*parts, _problem_lines([*asked, *_problems(chosen, target)]))
+    return paragraphs(*parts, problem_lines([*asked, *_problems(chosen, target)]))
 
 
 def _listed(item: Chosen) -> Iterator[Document]:
@@ -144,7 +145,7 @@ def _display_name(item: Chosen, record: PackageRecord) -> str:
 
 def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:
     """Return `create --manifests-only` for people: the file, and the images that are missing in it."""
-    return paragraphs(_problem_lines(problems), [str(written)])
+    return paragraphs(problem_lines(problems), [str(written)])
 
 
 def plan_document(preview: Preview, *, explain: bool) -> Document:
@@ -153,7 +154,7 @@ def plan_document(preview: Preview, *, explain: bool) -> Document:
     # The JSON of a plan is the inventory as it would be: one format for plan, archive and diff.
     inventory = preview.spec.planned_inventory
     document: Document = msgspec.to_builtins(inventory)
-    document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
+    document["totals"] = totals(inventory)
     document |= {"operators": preview.operator_records(), "sizes": preview.size_record()}
     if plan.releases:
         document["releases"] = preview.release_records()
@@ -173,7 +174,7 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     if explain:
         parts.append(_explained(preview.planned.chosen))
     return paragraphs(
-        *parts, request_lines(preview.settings.requested_by, preview.settings.purpose), _problem_lines(plan.problems)
+        *parts, request_lines(preview.settings.requested_by, preview.settings.purpose), problem_lines(plan.problems)
     )
 
 
@@ -201,11 +202,9 @@ def _size_row(name: str, one: Document) -> tuple[str, str, str]:
 def created_document(made: Exported, directory: Path | str) -> Document:
     """Return the JSON of `create`."""
     inventory = made.inventory
-    # An increment lists the blobs of earlier archives without carrying them.
-    carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
     return {
         "archive": str(directory),
-        "totals": totals(inventory.catalogs, inventory.images, len(carried), sum(carried), len(inventory.volumes)),
+        "totals": totals(inventory),
         "requires": inventory.requires,
         "problems": inventory.problems,
         **({"kit": document(made.kit)} if made.kit else {}),
@@ -218,7 +217,7 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
     names = numbered([volume.name for volume in inventory.volumes])
     notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values())]
     return paragraphs(
-        _problem_lines(inventory.problems),
+        problem_lines(inventory.problems),
         [f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         # The next step is the command itself: the person with the media rarely has the documentation.
         [f"On the other side: hub-import deploy {directory} --registry HOST:PORT"],
@@ -268,20 +267,7 @@ def built_document(built: BuiltCatalog) -> Document:
 def built_table(built: BuiltCatalog) -> list[str]:
     """Return `build-catalog` for people."""
     channels = _channels(records.package_records(built.catalog))
-    return paragraphs(_problem_lines(built.problems), channels, [f"{built.target}", f"{built.digest}"])
-
-
-def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int, volumes: int) -> dict[str, int]:
-    """Return the `totals` of docs/cli.md; sizes in bytes."""
-    return {
-        "packages": sum(len(catalog.packages) for catalog in catalogs),
-        "bundles": sum(1 for image in images if image.kind is ImageKind.BUNDLE),
-        "releases": sum(1 for image in images if image.kind is ImageKind.RELEASE),
-        "images": len(images),
-        "blobs": blobs,
-        "bytes": size,
-        "volumes": volumes,
-    }
+    return paragraphs(problem_lines(built.problems), channels, [f"{built.target}", f"{built.digest}"])
 
 
 def _sums(sums: dict[str, int]) -> str:
@@ -369,7 +355,3 @@ def release_problems(chosen: Iterable[Chosen], release: tuple[int, int] | None) 
 
 def _problems(chosen: Sequence[Chosen], target: TargetProfile | None) -> list[Problem]:
     return [*(problem for item in chosen for problem in item.selection.problems), *left_behind(chosen, target)]
-
-
-def _problem_lines(problems: Sequence[Problem]) -> list[str]:
-    return [f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems]

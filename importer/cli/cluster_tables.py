@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from common.cli.results import problem_lines
 from common.text import columns, counted, enumeration, paragraphs, visible
-from importer.cli.tables import problem_lines, push_document, push_table
+from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text

@@ -83,7 +83,7 @@ def _document(done: Extracted) -> dict[str, Any]:
 
 def _table(done: Extracted) -> list[str]:
     """Return `extract` for people."""
-    from importer.cli.tables import problem_lines
+    from common.cli.results import problem_lines
 
     release, program = done.release, done.program
     machine = f"{program.system} on {program.architecture}"

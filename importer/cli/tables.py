@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import ImageKind, Inventory, Problem, ReleaseRecord
+from common.cli.results import problem_lines, request_lines, totals
 from common.files import size_text
-from common.text import columns, counted, enumeration, numbered, paragraphs, request_lines, shortened
+from common.text import columns, counted, enumeration, numbered, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from common.archive.inventory import ReleaseRecord
     from common.archive.receipt import Receipt
     from common.target_profile import TargetProfile
     from importer.archive.checksum_files import Neighbours
@@ -32,10 +33,10 @@ def inspect_document(archive: Archive, near: Neighbours) -> Document:
     """Return the JSON of `inspect`: the inventory without blobs and manifests, totals, and which volumes are here."""
     document: Document = msgspec.to_builtins(archive.inventory)
     del document["blobs"], document["manifests"]
-    totals = _totals(archive.inventory)
+    sums = totals(archive.inventory)
     return (
         document
-        | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+        | {"totals": sums, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
         | near.document()
     )
 
@@ -50,14 +51,14 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
         for package in catalog.packages
         for channel in package.channels
     ]
-    totals = _totals(inventory)
-    size = size_text(totals["bytes"])
+    sums = totals(inventory)
+    size = size_text(sums["bytes"])
     parts = [
         [f"archive {archive.digest}", f"made {inventory.created} by {inventory.tool}"],
         request_lines(inventory.requested_by or "", inventory.purpose or ""),
         columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
         _releases(inventory.carried_releases),
-        [f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}"],
+        [f"{counted(sums['images'], 'image')}, {counted(sums['blobs'], 'blob')}, {size}"],
         [f"here: {numbered(archive.present) or 'no volume'}"],
     ]
     # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
@@ -184,25 +185,6 @@ def receipt_table(receipt: Receipt, file: Path) -> list[str]:
     # Only a receipt for whole inventories lets the next export leave out all of their blobs.
     whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
     return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"]
-
-
-def problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """Return a line for each problem."""
-    return [f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems]
-
-
-def _totals(inventory: Inventory) -> dict[str, int]:
-    # Blobs of earlier archives are listed, too, and take no room here.
-    blobs = [blob for blob in inventory.blobs.values() if blob.in_ is None]  # what this archive carries
-    return {
-        "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
-        "bundles": sum(1 for image in inventory.images if image.kind is ImageKind.BUNDLE),
-        "releases": sum(1 for image in inventory.images if image.kind is ImageKind.RELEASE),
-        "images": len(inventory.images),
-        "blobs": len(blobs),
-        "bytes": sum(blob.size for blob in blobs),
-        "volumes": len(inventory.volumes),
-    }
 
 
 def target_table(profile: TargetProfile, file: Path | None) -> list[str]:
