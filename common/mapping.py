@@ -220,15 +220,11 @@ def _places(releases: Iterable[ReleaseRecord]) -> _Places:
         tags.setdefault(release.source, {})[tag] = None
         for component in release.components:
             # By the repository, not by the image: operators name images of it too, and one rule has to serve all of them.
-            paths[_repository(component.source)] = COMPONENTS
+            paths[Reference.parse(component.source).name] = COMPONENTS
             tags.setdefault(component.source, {})[f"{tag}-{component.name}"] = None
     # Last: a payload whose components are in its own repository is found by the OpenShift Update Service there.
-    paths.update((_repository(release.source), PAYLOADS) for release in releases)
+    paths.update((Reference.parse(release.source).name, PAYLOADS) for release in releases)
     return _Places(paths, {source: tuple(found) for source, found in tags.items()})
-
-
-def _repository(source: str) -> str:
-    return Reference.parse(source).name
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class ProblemCode(_OpenEnum):
     TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
     SOURCE_UNREDIRECTABLE = "source-unredirectable"  # containerd cannot be led to a mirror with another path
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
-    SECTION_NOT_CARRIED = "section-not-carried"  # a section of the image set that is another tool's, such as mirror.platform
+    SECTION_NOT_CARRIED = "section-not-carried"  # a section of the image set that is another tool's, such as mirror.helm
     PACKAGE_ABSENT = "package-absent"  # a package that is optional, and that the catalog does not have
     IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
@@ -276,6 +276,11 @@ class ReleaseRecord(_Record, frozen=True):
     signatures: tuple[ReleaseSignatureRecord, ...] = ()
     unverified: bool = False
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources of its images, that of the payload first."""
+        return self.source, *(component.source for component in self.components)
+
 
 class RiskRecord(_Record, frozen=True):
     """A known issue of an update, which the update service gives as a condition."""
@@ -341,8 +346,7 @@ def lacking_images(inventory: Inventory) -> dict[str, int]:
     whole = {image.source for image in inventory.images if image.complete}
     found = {}
     for release in inventory.carried_releases:
-        sources = {release.source, *(component.source for component in release.components)}
-        if lacking := len(sources - whole):
+        if lacking := len(set(release.sources) - whole):
             found[release.source] = lacking
     return found
 

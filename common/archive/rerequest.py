@@ -75,7 +75,7 @@ def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReR
     closures_of = {root: closure for root, closure in closures if closure & wanted}
     affected = [image for image in inventory.images if image.digest in closures_of]
     releases = _releases(inventory, affected)
-    placed = {source for release in releases for source in _sources(release)}
+    placed = {source for release in releases for source in release.sources}
     affected = [image for image in inventory.images if image.digest in closures_of or image.source in placed]
     # With the records of their catalogs: a filtered catalog is in no registry, and the exporter builds it again.
     names = {(image.source, image.digest) for image in affected}
@@ -91,35 +91,35 @@ def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReR
     )
 
 
-def _sources(release: ReleaseRecord) -> Iterator[str]:
-    yield release.source
-    yield from (component.source for component in release.components)
-
-
 def _releases(inventory: Inventory, affected: Sequence[ImageRecord]) -> tuple[ReleaseRecord, ...]:
     """Return the releases that affected images belong to, or whose repository they are in, without other components."""
-    if not inventory.carried_releases:
+    releases = inventory.carried_releases
+    if not releases:
         return ()
     kept = {image.source for image in affected}
-    named = {_repository(image.source) for image in affected if image.kind is not ImageKind.GRAPH_DATA}
     if any(image.kind is ImageKind.GRAPH_DATA for image in affected):
-        kept.update(_graph_bases(inventory.carried_releases))
+        kept.update(_graph_bases(releases))
+    kept.update(release.source for release in releases if not kept.isdisjoint(release.sources))
     # An image that only shares a repository with a release, such as a signature, has its place by that release as well.
-    for release in inventory.carried_releases:
-        found = {_repository(source): source for source in _sources(release)}
-        if not kept.isdisjoint(_sources(release)):
-            kept.add(release.source)
-            named -= {_repository(source) for source in kept.intersection(_sources(release))}
-        missing = named & found.keys()
-        kept.update(found[name] for name in missing)
-        if missing:
-            kept.add(release.source)
-        named -= missing
+    placed = {Reference.parse(source).name for release in releases for source in kept.intersection(release.sources)}
+    unplaced = _repositories(inventory, affected) - placed
+    for release in releases if unplaced else ():
+        for source in release.sources:
+            if (name := Reference.parse(source).name) in unplaced:
+                kept.update((source, release.source))
+                unplaced.remove(name)
     return tuple(
         replace(release, components=tuple(one for one in release.components if one.source in kept))
-        for release in inventory.carried_releases
+        for release in releases
         if release.source in kept
     )
+
+
+def _repositories(inventory: Inventory, images: Sequence[ImageRecord]) -> set[str]:
+    """Return the repositories that images are from. Graph data, and catalogs that were directories, are from none."""
+    local = {catalog.source for catalog in inventory.catalogs if catalog.digest is None}
+    found = (image.source for image in images if image.kind is not ImageKind.GRAPH_DATA and image.source not in local)
+    return {Reference.parse(source).name for source in found}
 
 
 def _graph_bases(releases: Sequence[ReleaseRecord]) -> Iterator[str]:
@@ -127,10 +127,6 @@ def _graph_bases(releases: Sequence[ReleaseRecord]) -> Iterator[str]:
     newest = {release.architecture: release for release in releases}  # in the order of their versions
     for release in newest.values():
         yield from (component.source for component in release.components if component.name == GRAPH_BASE)
-
-
-def _repository(source: str) -> str:
-    return Reference.parse(source).name
 
 
 def encode(request: ReRequest) -> bytes:
