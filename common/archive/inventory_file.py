@@ -47,6 +47,7 @@ from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
+from common.openshift.openshift_release import is_architecture, is_channel
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
 from common.version import parse as parse_version
 
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 NAME = "inventory.json"
 SIGNATURE_NAME = "inventory.json.sig"
 T = TypeVar("T")
-_ARCHITECTURE, _CHANNEL = re.compile(r"[0-9a-z_]{1,20}"), re.compile(r"[0-9a-z.-]{1,100}")  # of a release
+_SHOWN = 200
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
@@ -232,45 +233,35 @@ def _steps(path: UpdatePathRecord) -> int:
 
 def check_releases(images: Iterable[ImageRecord], releases: Sequence[ReleaseRecord]) -> None:
     """Check the names of each release, that its images are listed, and that its signatures are bounded. Raises ContentError."""
-    sources = {image.source: image.digest for image in images} if releases else {}
+    found = {image.source: image.digest for image in images} if releases else {}
     for release in releases:
-        _check_names(release)
-        for source in (release.source, *(component.source for component in release.components)):
-            if source not in sources:
-                raise ContentError(f"release {release.version[:80]!r}: its image {source[:200]!r} is not listed")
-        # The cluster is led to the one, signatures are for the other.
-        if (found := sources[release.source]) not in (None, release.digest):
-            differ = f"its payload is {release.digest}, and the image {release.source[:200]!r} is {found}"
-            raise ContentError(f"release {release.version[:80]!r}: {differ}")
-        _check_signatures(release)
+        if fault := next(_faults(release, found), ""):
+            raise ContentError(f"release {release.version[:80]!r}: {fault}")
 
 
-def _check_names(release: ReleaseRecord) -> None:
-    """Check what becomes part of commands that people copy, and of names in the cluster. Raises ContentError."""
+def _faults(release: ReleaseRecord, images: Mapping[str, Digest | None]) -> Iterator[str]:
+    # Names first: they become part of commands that people copy, and of names in the cluster.
     try:
         parse_version(release.version)
     except ValueError as error:
-        raise ContentError(f"release {release.version[:80]!r}: {error}"[:400]) from None
-    if not _ARCHITECTURE.fullmatch(release.architecture):
-        raise ContentError(f"release {release.version!r}: not an architecture: {release.architecture[:80]!r}")
-    for channel in release.channels:
-        if not _CHANNEL.fullmatch(channel):
-            raise ContentError(f"release {release.version!r}: not a channel: {channel[:80]!r}")
-
-
-def _check_signatures(release: ReleaseRecord) -> None:
-    if len(release.signatures) > MAX_RELEASE_SIGNATURES:
-        count = len(release.signatures)
-        raise ContentError(f"release {release.version[:80]!r}: {count} signatures; the limit is {MAX_RELEASE_SIGNATURES}")
+        yield str(error)[:_SHOWN]
+    if not is_architecture(release.architecture):
+        yield f"not an architecture: {release.architecture[:80]!r}"
+    yield from (f"not a channel: {channel[:80]!r}" for channel in release.channels if not is_channel(channel))
+    yield from (f"its image {source[:_SHOWN]!r} is not listed" for source in release.sources if source not in images)
+    # The cluster is led to the one, signatures are for the other.
+    if (listed := images[release.source]) not in (None, release.digest):
+        yield f"its payload is {release.digest}, and the image {release.source[:_SHOWN]!r} is {listed}"
+    if (count := len(release.signatures)) > MAX_RELEASE_SIGNATURES:
+        yield f"{count} signatures; the limit is {MAX_RELEASE_SIGNATURES}"
     for signature in release.signatures:
         try:
             size = len(base64.b64decode(signature.content, validate=True))
         except (binascii.Error, ValueError) as error:
-            raise ContentError(f"release {release.version[:80]!r}: a signature is not base64: {error}") from error
-        if not 0 < size <= MAX_SIGNATURE_SIZE:
-            raise ContentError(
-                f"release {release.version[:80]!r}: a signature of {size} bytes; the limit is {MAX_SIGNATURE_SIZE}"
-            )
+            yield f"a signature is not base64: {error}"
+        else:
+            if not 0 < size <= MAX_SIGNATURE_SIZE:
+                yield f"a signature of {size} bytes; the limit is {MAX_SIGNATURE_SIZE}"
 
 
 def _digests(inventory: Inventory) -> Iterator[Digest]:

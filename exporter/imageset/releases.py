@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from common import version
 from common.errors import UsageError
+from common.openshift.openshift_release import is_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +23,6 @@ MULTI = "multi"
 ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x", MULTI)  # of the update service; `multi`: one payload for all
 TYPES = ("ocp", "okd")
 _OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
-_CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
 _OKD = re.compile(r"4-.*|(?:.*-)?(?:scos|okd)(?:-.*)?|.*-4")  # channels of OKD have no minor version
 _FLAG = re.compile(r"([^@\s]+)(?:@(\S*))?")
 
@@ -68,7 +68,7 @@ NO_RELEASES = PlatformRequest()
 
 def channel_faults(channel: ReleaseChannel, where: str) -> Iterator[UsageError]:
     """Yield what is wrong with the request for a channel; messages begin with `where`."""
-    if not _CHANNEL.fullmatch(channel.name):
+    if not is_channel(channel.name):
         yield UsageError(
             f"{where}: {channel.name[:100]!r} is no channel", hint="For example stable-4.18, eus-4.18, or stable-scos-4 of OKD."
         )

@@ -7,13 +7,13 @@ For several channels the path is searched in all of their graphs together, and i
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import MAX_RELEASES, Problem, ProblemCode, UpdatePathRecord, UpdateStepRecord
 from common.errors import HubError, UsageError, one_error
+from common.openshift.openshift_release import minor_of_channel
 from common.text import enumeration
 from exporter.imageset.releases import channel_faults
 from exporter.releases.updates import paths
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from exporter.imageset.releases import PlatformRequest, ReleaseChannel
     from exporter.releases.updates.update_service import GraphSource
 
-_MINOR = re.compile(r"(.{1,80})-(\d{1,3})\.(\d{1,4})")
 _MAX_BETWEEN = 20  # channels between the first and the last one
 _SHOWN = 5
 
@@ -199,12 +198,12 @@ def _elsewhere(version: str, channel: ReleaseChannel, graphs: GraphSource, archi
 
     Some releases are in the eus channel alone, or not yet in the stable one.
     """
-    match = _MINOR.fullmatch(channel.name)
-    if match is None or channel.okd:
+    minor = minor_of_channel(channel.name)
+    if minor is None or channel.okd:
         return ""
     found = []
     for prefix in PREFIXES:
-        name = f"{prefix}-{match[2]}.{match[3]}"
+        name = f"{prefix}-{minor[1]}.{minor[2]}"
         with suppress(HubError):  # this is about another error
             if name != channel.name and version in graphs.graph(name, architecture).nodes:
                 found.append(name)
@@ -296,12 +295,12 @@ def _between(first: str, last: str, known: set[str], graphs: GraphSource, chosen
 
     A channel may not exist yet (openshift/oc-mirror#292), or never: there is no eus channel of an odd minor version.
     """
-    one, other = _MINOR.fullmatch(first), _MINOR.fullmatch(last)
-    if one is None or other is None or one[2] != other[2]:
+    one, other = minor_of_channel(first), minor_of_channel(last)
+    if one is None or other is None or one[1] != other[1]:
         return
-    minors = range(int(one[3]) + 1, int(other[3]))
+    minors = range(one[2] + 1, other[2])
     for minor in minors[:_MAX_BETWEEN]:
-        names = [f"{prefix}-{one[2]}.{minor}" for prefix in dict.fromkeys((one[1], other[1], "stable"))]
+        names = [f"{prefix}-{one[1]}.{minor}" for prefix in dict.fromkeys((one[0], other[0], "stable"))]
         if known.intersection(names):
             continue
         found = ((name, graphs.graph(name, chosen.architecture)) for name in names)

@@ -18,6 +18,7 @@ from common import version
 from common.archive.inventory import RiskRecord
 from common.errors import ContentError, HubError
 from common.oci.reference import Reference
+from common.openshift.openshift_release import is_architecture, is_channel
 from common.serialization import UNDECODABLE, values_in
 from common.text import sanitize
 
@@ -32,7 +33,6 @@ MAX_CONDITIONAL = 200_000  # conditional edges, each with MAX_RISKS at most
 MAX_RISKS = 64
 _MAX_CHANNELS = 200  # of one release
 _MAX_NAME, _MAX_TEXT = 200, 2000  # characters of a risk's name; of its message, and of URLs
-_CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
 _URL = re.compile(r"https?://[!-~]{1,2000}")
 _NIGHTLY = re.compile(r"0\.(?:ci|nightly|okd-scos)-")  # 4.7.0-0.okd-2021-03-07-090821 was a stable release
 _HINT = "Check the address of the update service; does a proxy answer in its place?"
@@ -239,9 +239,9 @@ def _node(node: _Node, where: str, architecture: str) -> Node:
             hint="An answer is that of one architecture: the parameter arch of the request.",
         )
     listed = (each.strip() for each in metadata.channels[:20_000].split(","))
-    channels = tuple(dict.fromkeys(each for each in listed if _CHANNEL.fullmatch(each)))[:_MAX_CHANNELS]
+    channels = tuple(dict.fromkeys(each for each in listed if is_channel(each)))[:_MAX_CHANNELS]
     url = metadata.url if _URL.fullmatch(metadata.url) else ""
-    known = architecture or (says if _CHANNEL.fullmatch(says) else "")
+    known = architecture or (says if is_architecture(says) else "")
     return Node(node.version, payload.pinned(payload.digest), channels, url, known)
 
 

@@ -8,7 +8,6 @@ that all its releases are in, and the architecture is the one that is requested.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import msgspec
 
 from common import version
 from common.errors import ContentError, UsageError
+from common.openshift.openshift_release import is_channel, minor_of_channel
 from common.serialization import UNDECODABLE, values_in
 from common.text import enumeration, sanitize
 from exporter.imageset.releases import ARCHITECTURES, MULTI
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MAX_FILE = 64 * 1024 * 1024
 MAX_ANSWERS = 1000  # of one file
-_CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
-_MINOR = re.compile(r".+-(\d{1,9})\.(\d{1,9})")
 _SHOWN = 20
 _WANTED = "Wanted: an answer of an update service, as curl -f 'URL?channel=CHANNEL&arch=ARCH' gives it; several: jq -s . FILE…"
 _LOG = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ class _Saved:
         common = frozenset(nodes[0].channels).intersection(*(node.channels for node in nodes)) if nodes else frozenset[str]()
         # Releases stay in the channels of later minor versions: all of stable-4.17 may be in stable-4.18, which has more.
         newest = version.parse(self.graph.versions[-1]).release[:2] if nodes else ()
-        return frozenset(name for name in common if (minor := _minor(name)) is None or minor == newest)
+        return frozenset(name for name in common if (minor := minor_of_channel(name)) is None or minor[1:] == newest)
 
     def serves(self, channel: str, architecture: str) -> bool:
         """Say whether it may be the answer for a channel."""
@@ -100,11 +98,6 @@ class GraphFiles:
         has = f"they have {enumeration(listed, _SHOWN)}" if listed else "they have no releases"
         message = f"--graph-file: no answer for channel {channel}, architecture {architecture}; {has}"
         return UsageError(message, hint=f"Save it: {command}")
-
-
-def _minor(channel: str) -> tuple[int, int] | None:
-    match = _MINOR.fullmatch(channel)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def _read(path: Path) -> Iterator[_Saved]:
@@ -162,6 +155,6 @@ def label_of(name: str, *, is_file: bool = False) -> tuple[str, str] | None:
     else:
         architecture = next((each for each in ARCHITECTURES if tail.startswith(f"{each}-")), "")
         found = (architecture, tail.removeprefix(f"{architecture}-") if architecture else tail)
-    if is_file and (not found[0] or not _CHANNEL.fullmatch(found[1])):
+    if is_file and (not found[0] or not is_channel(found[1])):
         return "", ""
-    return found if _CHANNEL.fullmatch(found[1]) else None
+    return found if is_channel(found[1]) else None
