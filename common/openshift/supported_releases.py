@@ -24,8 +24,7 @@ Kubernetes = tuple[int, ...]  # major, minor and patch version, as far as they a
 _SHOWN = 3  # heads of one package that are named
 # Older releases of OLM accept a `v` and a patch version, later ones neither: a publisher means the same.
 _MAXIMUM = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.\d+)?(?:[-+].*)?", re.ASCII)
-_MINIMUM = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?", re.ASCII)
-_REPORTED = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?$", re.ASCII)
+_KUBERNETES = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?", re.ASCII)
 # OpenShift 5.0 and 4.23 are one release; 5.1 comes after both (OLM, IsOperatorMaxOCPVersionCompatibleWithCluster).
 _LAST_OF_4 = 23
 
@@ -39,10 +38,10 @@ def kubernetes_of(release: Minor) -> Minor | None:
 
 
 def version_of(text: str) -> Kubernetes:
-    """Return the numbers of the version that an API server reports, such as v1.31.2+k3s1; empty where it has none."""
+    """Return the numbers of a version of Kubernetes, such as v1.31.2+k3s1 of an API server; empty for another text."""
     # OLM leaves out what follows a hyphen, such as the name of a distribution.
-    match = _REPORTED.match(text)
-    return (int(match[1]), int(match[2]), int(match[3])) if match else ()
+    match = _KUBERNETES.fullmatch(text)
+    return tuple(map(int, match.groups())) if match else ()
 
 
 def unsupported(
@@ -93,10 +92,9 @@ def below(text: str | None, has: Kubernetes) -> str:
     """
     if not text:
         return ""
-    match = _MINIMUM.fullmatch(text)
-    if match is None:
+    if not (needs := version_of(text)):
         return f"has the {MINIMUM} {text[:MAX_TEXT]!r}, which OLM cannot read, and so never installs it"
-    minimum = tuple(map(int, match.groups()))[: len(has)]
+    minimum = needs[: len(has)]
     return f"needs Kubernetes {text[:MAX_TEXT]}, and there is {'.'.join(map(str, has))}" if minimum > has else ""
 
 
