@@ -29,12 +29,17 @@ _KUBERNETES = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?", re.ASC
 _LAST_OF_4 = 23
 
 
+def number_of(release: Minor) -> int:
+    """Return the minor version of a release of OpenShift 4, and of 5 as if 4 went on."""
+    major, minor = release
+    return minor + (_LAST_OF_4 if major > 4 else 0)  # noqa: PLR2004 - the release itself
+
+
 def kubernetes_of(release: Minor) -> Minor | None:
     """Return the minor version of Kubernetes in a release of OpenShift; None for one before 4.3."""
-    major, minor = release
     # 4.3 has 1.16, and each release since one more (release notes of OpenShift, *About this release*).
-    number = minor + (_LAST_OF_4 if major == 5 else 0)  # noqa: PLR2004 - the release itself
-    return (1, number + 13) if major in (4, 5) and number >= 3 else None  # noqa: PLR2004 - the release itself
+    number = number_of(release)
+    return (1, number + 13) if release[0] in (4, 5) and number >= 3 else None  # noqa: PLR2004 - the release itself
 
 
 def version_of(text: str) -> Kubernetes:

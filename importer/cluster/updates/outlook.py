@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.openshift.supported_releases import number_of
 from common.text import counted, enumeration
 from common.version import Key, Version, try_parse
 from importer.cluster.kinds import short
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _NAMED = 5  # releases in a note
 _LONGEST = 400  # of the text of an acknowledgement
 MAX_WAY = 100  # of a way; an inventory may list 100 000 steps
-_NEXT_MAJOR, _LAST_MINOR = 5, 22
 _LOWEST: Key = (-1, 0, 0, False, ())
 
 
@@ -105,13 +105,7 @@ def _fits(state: UpdateState, release: ExpectedRelease) -> bool:
 
 
 def _is_next(now: Version, target: Version) -> bool:
-    return _minor(now) <= _minor(target) <= _minor(now) + 1
-
-
-def _minor(version: Version) -> int:
-    # 5.0 comes after 4.22 (operator-lifecycle-manager, IsOperatorMaxOCPVersionCompatibleWithCluster).
-    major, minor, _ = version.release
-    return minor if major < _NEXT_MAJOR else minor + _LAST_MINOR + 1
+    return 0 <= number_of(target.release[:2]) - number_of(now.release[:2]) <= 1
 
 
 def _last_steps(start: str, releases: Sequence[ExpectedRelease]) -> Mapping[str, UpdateStepRecord]:
