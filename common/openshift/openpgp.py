@@ -33,7 +33,7 @@ _OLD, _NEW = 3, 4  # versions of signatures
 _CREATED, _EXPIRES, _KEY_EXPIRES, _ISSUER, _FLAGS, _EMBEDDED, _FINGERPRINT = 2, 3, 9, 16, 27, 32, 33
 _SIZES = {_CREATED: 4, _EXPIRES: 4, _KEY_EXPIRES: 4, _ISSUER: 8}
 # What may be critical: any other critical statement makes a signature invalid (5.2.3.1). Both GnuPG and Go's openpgp, which the
-# cluster has, know these; 11, 21, 22, 25 and 30 are preferences and features, which change nothing of what is signed.
+# cluster has, know these; 11, 21, 22, 25 and 30 are preferences and features, which change nothing of the signed content.
 _MAY_BE_CRITICAL = frozenset((_CREATED, _EXPIRES, _KEY_EXPIRES, 11, _ISSUER, 21, 22, 25, _FLAGS, 30))
 _UNDERSTOOD = frozenset((*_SIZES, _FLAGS, _EMBEDDED, _FINGERPRINT))
 MAY_SIGN = 0x02  # bit of the key flags (5.2.3.21)
@@ -51,7 +51,7 @@ class Packet:
 class SignaturePacket:
     """A signature of version 3 or 4. `hashed` follows the content in what is hashed (5.2.4).
 
-    `issuer`: the key ID in upper-case hex, or empty. `created`, in seconds since 1970, is part of what is signed. `lifetime`
+    `issuer`: the key ID in upper-case hex, or empty. `created`, in seconds since 1970, is signed too. `lifetime`
     and `key_lifetime`: seconds, 0 for ever. `flags`: those of a key, or None. `start`: the first two bytes of the digest.
     `embedded`: the body of a signature packet by a subkey.
     """
@@ -188,7 +188,7 @@ def read_message(raw: bytes) -> SignedMessage:
         raise SignatureError("not one signature over one literal")
     announced, literal, last = found
     signature = read_signature(last.body)
-    # What is announced selects key and digest in the cluster (golang.org/x/crypto, openpgp/read.go): the two must be the same.
+    # The announcement selects key and digest in the cluster (golang.org/x/crypto, openpgp/read.go), so it must be the same.
     if announced.body != _announcement(signature):
         raise SignatureError("the signature is not the one that is announced before its content")
     if signature.kind != BINARY:
@@ -247,7 +247,7 @@ def read_signature(body: bytes) -> SignaturePacket:
 
 def _version_3(reader: _Reader) -> SignaturePacket:
     if reader.number(1) != 5:  # noqa: PLR2004 - 5.2.2
-        raise SignatureError("a signature of version 3 with another length than 5 of what is hashed")
+        raise SignatureError("a signature of version 3 whose hashed part has not 5 bytes")
     hashed = reader.take(5)
     issuer = reader.take(8).hex().upper()
     public_algorithm, hash_algorithm = reader.take(2)

@@ -28,7 +28,7 @@ _SHOWN = 200  # characters of a reason
 
 @dataclass(frozen=True, slots=True)
 class SignedPayload:
-    """What is signed: the digest of a manifest, and the reference that the signer gave to the image."""
+    """Content of a signature: the digest of a manifest, and the reference that the signer gave to the image."""
 
     digest: Digest
     reference: str
@@ -67,7 +67,7 @@ _INSPECTED = msgspec.json.Decoder(_Document)
 
 
 def parse_signed(content: bytes) -> SignedPayload:
-    """Return what an OpenPGP message says that it signs, without a check of the signature. Raises SignatureError."""
+    """Return the content of an OpenPGP message, without a check of the signature. Raises SignatureError."""
     return read_payload(read_message(content).content)
 
 
@@ -79,18 +79,18 @@ def read_payload(raw: bytes) -> SignedPayload:
         document = msgspec.convert(found, _Document)
     critical = document.critical
     if critical.type != _TYPE:
-        raise SignatureError(f"what is signed is of type {sanitize(critical.type, _SHOWN)!r}, not {_TYPE!r}")
+        raise SignatureError(f"the signed document is of type {sanitize(critical.type, _SHOWN)!r}, not {_TYPE!r}")
     reference = critical.identity.docker_reference
     if not reference or not reference.isascii() or not reference.isprintable():
-        raise SignatureError("what is signed names no image")
+        raise SignatureError("the signed document names no image")
     try:
         return SignedPayload(parse_digest(critical.image.docker_manifest_digest), reference)
     except ContentError as error:
-        raise SignatureError(f"what is signed is {error.message}") from error
+        raise SignatureError(f"the signed document: {error.message}") from error
 
 
 def _unreadable(error: Exception) -> SignatureError:
-    return SignatureError(f"what is signed is not the document of a container signature: {sanitize(str(error), _SHOWN)}")
+    return SignatureError(f"the signed document is not that of a container signature: {sanitize(str(error), _SHOWN)}")
 
 
 def _refused(number: str) -> NoReturn:

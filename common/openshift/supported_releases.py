@@ -30,7 +30,7 @@ _LAST_OF_4 = 23
 
 
 def number_of(release: Minor) -> int:
-    """Return the minor version of a release of OpenShift 4, and of 5 as if 4 went on."""
+    """Return the minor version of a release of OpenShift 4; those of OpenShift 5 continue it: 5.0 is 4.23."""
     major, minor = release
     return minor + (_LAST_OF_4 if major > 4 else 0)  # noqa: PLR2004 - the release itself
 

@@ -389,7 +389,7 @@ class Exchange:
 
     def _check_redirect(self, question: Question, url: httpx.URL, following: httpx.URL) -> None:
         host = following.netloc.decode()
-        # From HTTPS not to this machine either: a foreign host would choose what is read here.
+        # From HTTPS not to this machine either: a foreign host would choose which of its services is asked.
         plain = self._hosts.insecure(host) if url.scheme == "https" or not question.fetched else self._hosts.may_be_plain(host)
         falls = following.scheme != "https" and not plain and (url.scheme == "https" or question.fetched)
         if falls or following.scheme not in ("http", "https") or not is_host(host):

@@ -1,4 +1,4 @@
-"""What a release signature says, as strictly as the cluster reads it."""
+"""Content of release signatures, read as strictly as the cluster does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_documents_that_are_refused(kind):
-    with pytest.raises(SignatureError, match="what is signed") as caught:
+    with pytest.raises(SignatureError, match="the signed document") as caught:
         read_payload(REFUSED[kind])
     assert len(caught.value.message) < 600
     assert caught.value.message.isprintable()

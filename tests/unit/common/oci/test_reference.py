@@ -63,7 +63,7 @@ def test_text_round_trips_and_pins():
     "text", ["a/" * 3_000_000, "a.b/" + "a" * 6_000_000, "h.test/a:" + "t" * 6_000_000, "A" * 6_000_000, "x" * 100_000 + "://a"]
 )
 def test_a_long_text_takes_no_multiple_of_its_memory(text):
-    """A payload or a bundle of a stranger may name megabytes; the expression of repositories took a hundred times as many."""
+    """An untrusted payload or bundle may name megabytes; the expression of repositories took a hundred times as many."""
     tracemalloc.start()
     try:
         with pytest.raises(UsageError) as refused:

@@ -180,7 +180,7 @@ def test_a_document_that_is_none_of_a_signature(site, find, key):
     site.sign(OCP, made.signer().message(b'{"critical": 1}'), made.signer().message(payload(OCP, more=1)))
     with pytest.raises(ReleaseUnverifiedError) as caught:
         find(OCP, keys=[key])
-    assert sum("what is signed is not the document" in line for line in caught.value.lines) == 2
+    assert sum("the signed document is not that of a container signature" in line for line in caught.value.lines) == 2
 
 
 @pytest.mark.parametrize("kind", REASONS)
