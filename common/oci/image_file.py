@@ -16,19 +16,10 @@ from common.errors import ImageFileError
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor
-from common.oci.tar_reader import (
-    MAX_ALL_EXTENDED,
-    MAX_HEADERS,
-    OPAQUE,
-    WHITEOUT,
-    ChunkSource,
-    Entry,
-    TarFormatError,
-    TarReader,
-)
+from common.oci.tar_reader import MAX_ALL_EXTENDED, MAX_HEADERS, OPAQUE, WHITEOUT, Entry, LayerTars, TarReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 
 MAX_FILE_LINKS = 40  # in a row, as Linux allows (path_resolution(7)); each may take another pass over the layers
@@ -60,7 +51,7 @@ class FileSink(Protocol):
     """Where the file goes."""
 
     def begin(self, size: int) -> None:
-        """Start a file of `size` bytes; what was written before belongs to one that another entry replaces."""
+        """Start a file of `size` bytes, in place of one that was started before: the last entry of a path counts."""
         ...
 
     def write(self, chunk: bytes) -> None:
@@ -90,9 +81,7 @@ class ImageFile:
         self._layers = layers[::-1]
         self._stored = stored
         self._limits = limits
-        self._unpacked = 0
-        self._extended = limits.extended
-        self._headers = limits.headers
+        self._tars = LayerTars(ImageFileError, limits.unpacked, limits.extended, limits.headers)
 
     def copy(self, name: str, sink: FileSink) -> Descriptor:
         """Write a file into `sink`, and return the layer that it is in.
@@ -122,22 +111,15 @@ class ImageFile:
 
     def _read(self, layer: Descriptor, path: Path, sink: FileSink) -> _Found | None:
         """Return what a layer has at a path; a file is written into `sink`."""
-        chunks = self._counted(layer)
-        tar = TarReader(ChunkSource(chunks), self._extended, self._headers)
+        content = decompressed(self._stored(layer), self._limits.unpacked)
         found: _Found | None = None
         hidden = False
-        try:
+        with self._tars.opened(content, f"layer {layer.digest}") as tar:
             for entry in tar:
                 place = tuple(part for part in entry.name.split("/") if part not in ("", "."))
                 # The last entry of a name counts, as unpacking does.
                 found = self._entry(tar, entry, place, path, sink) or found
                 hidden = hidden or _hides(place, path)
-        except TarFormatError as error:
-            raise ImageFileError(f"layer {layer.digest} is no readable tar: {error.message}") from error
-        for _ in chunks:
-            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
-        self._extended -= tar.extended
-        self._headers -= tar.counted
         # Whiteouts hide files of lower layers, never those that their own layer adds (Changeset, *Whiteouts*).
         return found or (_Found(_Kind.HIDDEN) if hidden else None)
 
@@ -162,13 +144,6 @@ class ImageFile:
         while chunk := tar.read(_CHUNK):
             sink.write(chunk)
         return _Found(_Kind.FILE)
-
-    def _counted(self, layer: Descriptor) -> Iterator[bytes]:
-        for chunk in decompressed(self._stored(layer), self._limits.unpacked):
-            self._unpacked += len(chunk)
-            if self._unpacked > self._limits.unpacked:
-                raise ImageFileError(f"its layers have more than {size_text(self._limits.unpacked)}")
-            yield chunk
 
 
 def _parts(name: str) -> Path:

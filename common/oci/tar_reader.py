@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import io
 import tarfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from common.errors import ContentError
+from common.files import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from common.errors import HubError
 
 
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
@@ -248,6 +252,43 @@ class TarReader:
     def _skip_padding(self, size: int) -> None:
         self._source.skip(size)  # at the very end it may be missing, as Go allows
         self._position += size
+
+
+class LayerTars:
+    """Reader of the tars of an image's layers, with limits for all of them: a manifest may name a layer thousands of times.
+
+    `error` is raised for a broken tar, and for more than `unpacked` bytes.
+    """
+
+    def __init__(
+        self, error: type[HubError], unpacked: int, extended: int = MAX_ALL_EXTENDED, headers: int = MAX_HEADERS
+    ) -> None:
+        self._error = error
+        self._limit = unpacked
+        self._unpacked = 0
+        self._extended = extended
+        self._headers = headers
+
+    @contextmanager
+    def opened(self, layer: Iterable[bytes], what: str) -> Iterator[TarReader]:
+        """Give the tar of a decompressed layer, which is read to its end; `what` it is, for messages."""
+        chunks = self._counted(layer)
+        tar = TarReader(ChunkSource(chunks), self._extended, self._headers)
+        try:
+            yield tar
+        except TarFormatError as error:
+            raise self._error(f"{what} is no readable tar: {error.message}") from error
+        for _ in chunks:
+            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
+        self._extended -= tar.extended
+        self._headers -= tar.counted
+
+    def _counted(self, layer: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in layer:
+            self._unpacked += len(chunk)
+            if self._unpacked > self._limit:
+                raise self._error(f"its layers have more than {size_text(self._limit)}")
+            yield chunk
 
 
 class _Pending:

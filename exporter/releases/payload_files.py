@@ -13,7 +13,7 @@ import msgspec
 from common.errors import PayloadError
 from common.files import size_text
 from common.oci.compression import decompressed
-from common.oci.tar_reader import OPAQUE, WHITEOUT, ChunkSource, Entry, TarFormatError, TarReader
+from common.oci.tar_reader import OPAQUE, WHITEOUT, Entry, LayerTars, TarReader
 from common.serialization import UNDECODABLE, decode_bounded, is_json, load_yaml_documents
 
 if TYPE_CHECKING:
@@ -97,42 +97,26 @@ def _not_a_payload(why: str) -> PayloadError:
 
 
 class _Layers:
-    """Reader of layers; the limits are those of all together, since a manifest may name a small layer thousands of times."""
+    """Reader of the wanted files of layers."""
 
     def __init__(self, stored: Stored, wanted: frozenset[str]) -> None:
         self._stored = stored
         self._wanted = wanted
-        self._unpacked = MAX_UNPACKED
-        self._extended = _MAX_EXTENDED
-        self._headers = MAX_HEADERS
+        self._tars = LayerTars(PayloadError, MAX_UNPACKED, _MAX_EXTENDED, MAX_HEADERS)
 
     def read(self, layer: Descriptor) -> tuple[dict[str, bytes], str]:
         """Return the wanted files of a layer, and the name of a whiteout that hides those of lower layers."""
-        chunks = self._counted(layer)
-        tar = TarReader(ChunkSource(chunks), self._extended, self._headers)
+        content = decompressed(self._stored(layer), MAX_UNPACKED)
         found: dict[str, bytes] = {}
         hidden = ""
-        try:
+        with self._tars.opened(content, f"its layer {layer.digest}") as tar:
             for entry in tar:
                 path = tuple(part for part in entry.name.split("/") if part not in ("", "."))
                 if _hides(path, self._wanted):
                     hidden = entry.name
                 elif path[:-1] == (FOLDER,) and path[-1] in self._wanted:
                     found[path[-1]] = _content(tar, entry)  # a second entry replaces the first one, as unpacking does
-        except TarFormatError as error:
-            raise PayloadError(f"its layer {layer.digest} is no readable tar: {error.message}") from error
-        for _ in chunks:
-            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
-        self._extended -= tar.extended
-        self._headers -= tar.counted
         return found, hidden
-
-    def _counted(self, layer: Descriptor) -> Iterator[bytes]:
-        for chunk in decompressed(self._stored(layer), MAX_UNPACKED):
-            self._unpacked -= len(chunk)
-            if self._unpacked < 0:
-                raise PayloadError(f"its layers have more than {size_text(MAX_UNPACKED)}")
-            yield chunk
 
 
 def _content(tar: TarReader, entry: Entry) -> bytes:

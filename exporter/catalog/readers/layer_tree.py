@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
-from common.oci.tar_reader import (
-    MAX_ALL_EXTENDED,
-    MAX_HEADERS,
-    OPAQUE,
-    WHITEOUT,
-    ChunkSource,
-    Entry,
-    TarFormatError,
-    TarReader,
-)
+from common.oci.tar_reader import MAX_ALL_EXTENDED, MAX_HEADERS, OPAQUE, WHITEOUT, Entry, LayerTars, TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,29 +62,19 @@ class LayerTree:
         self._tree: dict[str, Node] = {}
         self._size = 0
         self._entries = 0
-        self._extended = 0
-        self._headers = 0
-        self._unpacked = 0
+        self._tars = LayerTars(CatalogError, limits.unpacked, limits.extended, limits.headers)
 
     def apply(self, layer: Iterable[bytes]) -> None:
         """Apply the next layer, lowest first: the chunks of its uncompressed tar, read to their end.
 
         Raises CatalogError for a broken tar, for kinds of files that a catalog never has, and beyond the limits.
         """
-        chunks = self._counted(layer)
         # Whiteouts hide files of lower layers, never those that their own layer adds (Changeset, *Whiteouts*): collected apart.
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
-        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended, self._limits.headers - self._headers)
-        try:
+        with self._tars.opened(layer, "a layer of the catalog image") as tar:
             for entry in tar:
                 self._take(tar, entry, added, hidden)
-        except TarFormatError as error:
-            raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
-        self._extended += tar.extended
-        self._headers += tar.counted
-        for _ in chunks:
-            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
         for path in hidden:
             _hide(self._tree, path)
         _merge(self._tree, added)
@@ -107,13 +88,6 @@ class LayerTree:
         if root is not None and not isinstance(root, dict):
             raise CatalogError(f"/{'/'.join(self._directory)} of the catalog image is no directory")
         return {"/".join(path): self._content(path, node) for path, node in walk(root or {})}
-
-    def _counted(self, layer: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in layer:
-            self._unpacked += len(chunk)
-            if self._unpacked > self._limits.unpacked:
-                raise CatalogError(f"its layers have more than {size_text(self._limits.unpacked)}")
-            yield chunk
 
     def _take(self, tar: TarReader, entry: Entry, added: dict[str, Node], hidden: list[tuple[str, ...]]) -> None:
         self._count_entry()
