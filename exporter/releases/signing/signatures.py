@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from common.archive.inventory import Problem, ProblemCode, ReleaseSignatureRecord
+from common.archive.inventory import MAX_RELEASE_SIGNATURES, Problem, ProblemCode, ReleaseSignatureRecord
 from common.errors import (
     ContentError,
     HubError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Digest
 
-MAX_FILES = 9  # of a digest in a store: as many as library-go reads (pkg/verify/store/sigstore/sigstore.go)
+MAX_FILES = MAX_RELEASE_SIGNATURES  # of a digest in a store; library-go reads as many (pkg/verify/store/sigstore/sigstore.go)
 # Buckets that may not be listed answer so for a file that is not there (Cloud Storage, *HTTP status and error codes*).
 _HIDDEN = frozenset((401, 403, 410))
 
@@ -110,11 +110,18 @@ class ReleaseSignatures:
                 raise error
             why = error.details[0] if error.details else error.message
             self._problem(ProblemCode.RELEASE_UNVERIFIED, release, f"{digest} is carried without a verified signature: {why}")
-            return tuple(answer.record for answer in answers if _names(answer.record, digest))
+            return self._bounded([answer.record for answer in answers if _names(answer.record, digest)], release)
         for answer in answers:
             if said := f"left out: {answer.reason}" if answer.reason else answer.note:
                 self._problem(ProblemCode.RELEASE_SIGNATURE, release, f"{answer.record.url}: {said}")
-        return tuple(answer.record for answer in accepted)
+        return self._bounded([answer.record for answer in accepted], release)
+
+    def _bounded(self, found: Sequence[ReleaseSignatureRecord], release: str) -> tuple[ReleaseSignatureRecord, ...]:
+        """Return as many signatures as an inventory holds; several stores may have more."""
+        for record in found[MAX_RELEASE_SIGNATURES:]:
+            message = f"{record.url}: left out: a release has at most {MAX_RELEASE_SIGNATURES} signatures"
+            self._problem(ProblemCode.RELEASE_SIGNATURE, release, message)
+        return tuple(found[:MAX_RELEASE_SIGNATURES])
 
     def _problem(self, code: ProblemCode, release: str, message: str) -> None:
         self._warn(Problem("warning", code, release, message))

@@ -115,6 +115,16 @@ def test_every_signature_of_both_stores_is_kept_once(site, find, problems):
     assert [request.path.rpartition("-")[2] for request in site.requests] == ["1", "2", "3", "4", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("unverified", [False, *more([True])])
+def test_a_release_has_as_many_signatures_as_an_inventory_holds(site, find, key, problems, unverified):
+    files = [signed(OCP, made=made.BORN + made.DAY + number) for number in range(10)]
+    site.sign(OCP, *files[:9])
+    site.sign(OCP, files[9], store=STORES[1])
+    found = find(OCP, keys=() if unverified else [key], unverified=unverified)
+    assert [base64.b64decode(each.content) for each in found] == files[:9]
+    assert f"{site.stores[1]}/sha256={OCP[7:]}/signature-1: left out: a release has at most 9" in problems[-1].message
+
+
 def test_a_published_release(site, find):
     site.sign(OCP, sample("ocp-4.15.0"), store=STORES[1])
     assert [each.key for each in find(OCP)] == [RED_HAT]
