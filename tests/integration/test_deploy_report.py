@@ -56,9 +56,13 @@ def test_the_page_of_a_good_end(place, tmp_path):
             assert visit.barriers() == []
             assert visit.heard == []
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        lines = "one => { const range = document.createRange(); range.selectNodeContents(one); return range.getClientRects().length; }"
+        assert visit.page.locator("#installed td:nth-child(2)").evaluate(lines) == 2, "0.9.0 and Succeeded: no word is broken"
         seen = visit.page.inner_text
         assert seen("h1") == f"Deploy into {host}/ocp"
-        assert seen(".verdict").startswith("OLM lists what the archive carries. Not well afterwards: 1 of 1 operator")
+        assert seen(".verdict").startswith(
+            "OLM lists what the archive carries: openshift-cert-manager-operator. Not well afterwards: 1 of 1 operator"
+        )
         assert "Subscription team/web" in seen("#installed")
         changed = {change["kind"] for change in result.json["apply"]["changes"]}
         assert changed
