@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError, ExitCode, HubError, RegistryError, of_problems
-from common.text import shortened
+from common.text import enumeration, shortened
 from importer import mapping
 from importer.cluster import preflight
 from importer.cluster.api.account import account_of
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 5  # missing images named in one finding
+_NAMED = 5  # operators named in the last line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Applied:
     `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
     `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
-    `notes`: what is left to the administrator; `updates`: the releases that the cluster can go to.
+    `notes`: what is left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
+    in the catalogs of the archive.
     """
 
     result: ApplyResult
@@ -65,6 +67,7 @@ class Applied:
     operators_after: tuple[Row, ...] | None = None
     notes: tuple[str, ...] = ()
     updates: tuple[Update, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -82,7 +85,8 @@ class Applied:
         # Nothing is reported as done before PackageManifests exist, pods that run are not enough; MicroShift has none.
         release = self.cluster.release
         lists = release is None or release.lists_packages
-        done = "OLM lists what the archive carries." if lists else "OLM has a connection to each catalog."
+        carried = f": {enumeration(self.packages, _NAMED)}" if self.packages else ""
+        done = f"OLM lists what the archive carries{carried}." if lists else "OLM has a connection to each catalog."
         if not any(each.kind == CATALOG_SOURCE.name for each in self.result.changes):
             done = "No catalog was given to OLM."
         unseen = [each for each in self.findings if each.code in (UNSEEN_RULES, RULES_MISSING)]
@@ -225,6 +229,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
         operators=plan.operators.rows,
         notes=plan.built.notes,
         updates=plan.releases.foreseen,
+        packages=tuple(sorted({name for each in plan.expected for name in each.packages})),
     )
 
 
