@@ -10,10 +10,10 @@ from common.archive.rerequest import GRAPH_BASE
 from common.errors import ContentError, HubError, UsageError
 from exporter.images.resolve import WantedImage, resolve
 from exporter.images.stored import StoredBlobs
+from exporter.imageset.releases import MULTI
 from exporter.releases.graph_data import MAX_TARBALL, checked, from_file
 from exporter.releases.graph_image import NAME, build
 from exporter.releases.hosts import GRAPH_DATA
-from exporter.releases.payload import MULTI
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,6 +22,7 @@ from common.serialization import DocumentError, convert
 from common.text import shortened
 from common.version import try_parse
 from exporter.images.stored import config_of
+from exporter.imageset.releases import MULTI
 from exporter.releases import bootimages, payload_files
 from exporter.releases.payload_files import only_document
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from exporter.releases.bootimages import Machine
 
 
-MULTI = "multi"
 ARCHITECTURE_KEY = "release.openshift.io/architecture"
 MAX_COMPONENTS = 10_000  # the largest release has 194
 MAX_PREVIOUS = 10_000  # versions that a release updates from; some dozens

@@ -55,7 +55,7 @@ class Selection:
 
 @dataclass
 class _Chosen:
-    """What is selected so far for one architecture."""
+    """The releases and paths that are selected so far for one architecture."""
 
     architecture: str
     releases: dict[tuple[bool, str], SelectedRelease] = field(default_factory=dict)
@@ -211,13 +211,13 @@ def _elsewhere(version: str, channel: ReleaseChannel, graphs: GraphSource, archi
 
 
 def missing(version: str, graph: Graph, channel: str) -> UsageError | None:
-    """Return the error for a version that a channel does not have, with those beside it."""
+    """Return the error for a version that a channel does not have, with the nearest that it has."""
     if version in graph.nodes:
         return None
     below = [name for name in graph.versions if order(name) < order(version)]
     above = graph.versions[len(below) :]
-    beside = [*below[-1:], *above[:1]]
-    return UsageError(f"release {version} is not in {channel}", hint=f"The nearest: {' and '.join(beside)}.")
+    nearest = [*below[-1:], *above[:1]]
+    return UsageError(f"release {version} is not in {channel}", hint=f"The nearest: {' and '.join(nearest)}.")
 
 
 def _select(wanted: _Range, chosen: _Chosen, faults: list[UsageError]) -> None:

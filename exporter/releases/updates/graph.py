@@ -219,7 +219,12 @@ def without_nightlies(graph: Graph) -> Graph:
     """Return the releases of a stable channel of OKD: its release controller counts nightly and CI builds among them."""
     nodes = {name: node for name, node in graph.nodes.items() if not _NIGHTLY.match(version.parse(name).prerelease)}
     plain = {name: found & nodes.keys() for name, found in graph.plain.items() if name in nodes}
-    return Graph(nodes, plain, graph.conditional)
+    conditional = {
+        name: {to: risks for to, risks in edges.items() if to in nodes}
+        for name, edges in graph.conditional.items()
+        if name in nodes
+    }
+    return Graph(nodes, plain, conditional)
 
 
 def _node(node: _Node, where: str, architecture: str) -> Node:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.releases.updates import paths
-from exporter.releases.updates.graph import Graph, order, united
+from exporter.releases.updates.graph import Graph, order, united, without_nightlies
 from tests.fakes.graphs import graph, made, read
 
 OLD = ("amd64-stable-4.7", "amd64-stable-4.8", "amd64-stable-4.9")
@@ -28,6 +28,14 @@ TABLE = [
 
 def names(steps):
     return [steps[0].from_, *(step.to for step in steps)] if steps else steps
+
+
+def test_a_risky_update_to_a_nightly_build_is_none_of_a_stable_channel():
+    nightly = "4.17.0-0.okd-scos-2025-03-01-000000"
+    risky = {("4.17.0", nightly): ["A"], (nightly, "4.18.0"): ["A"], ("4.17.0", "4.18.0"): ["B"]}
+    found = without_nightlies(read(made(["4.17.0", "4.18.0", nightly], conditional=risky)))
+    assert names(paths.shortest(found, "4.17.0", "4.18.0")) == ["4.17.0", "4.18.0"]
+    assert found.conditional.keys() == {"4.17.0"}
 
 
 @pytest.mark.parametrize(("channels", "path", "risks"), TABLE)
