@@ -282,7 +282,8 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})  # HTTP statu
 class RegistryError(HubError):
     """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty.
 
-    `elsewhere`: the host that answered, where the registry had redirected there.
+    `elsewhere`: the host that answered, where the registry had redirected there. `was_cut_short`: the caller allowed less time
+    than retries take.
     """
 
     exit_code = ExitCode.REGISTRY
@@ -295,6 +296,7 @@ class RegistryError(HubError):
         self.status = status
         self.code = code
         self.elsewhere = ""
+        self.was_cut_short = False
 
     @property
     def is_host_failure(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
@@ -277,16 +278,25 @@ class RegistryClient:
         return AppRegistry(self._exchange, endpoint, token)
 
     def fetch(
-        self, url: str, *, what: str, limit: int, accept: str = "*/*", is_right: Callable[[bytes], bool] = is_json
+        self,
+        url: str,
+        *,
+        what: str,
+        limit: int,
+        accept: str = "*/*",
+        is_right: Callable[[bytes], bool] = is_json,
+        within_s: float | None = None,
     ) -> bytes:
         """Return a document of any host, without credentials; `what` it is, for messages.
 
         A content coding that was not asked for is undone, where `is_right` does not accept the bytes as they are. Plain HTTP
-        is for hosts of --insecure, and for this machine.
+        is for hosts of --insecure, and for this machine. `within_s`: how long silence and retries may last, where another
+        host may have the same.
         Raises UsageError for a URL that cannot be meant, NotFoundError, RegistryError, ContentError past `limit` bytes.
         """
         call = fetch_call(url, what, accept, self._hosts)
-        return self._exchange.ask(call, limit).plain(call, limit, is_right)
+        ask = self._exchange.ask if within_s is None else partial(self._exchange.ask_within, within_s)
+        return ask(call, limit).plain(call, limit, is_right)
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""

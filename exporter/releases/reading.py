@@ -10,7 +10,7 @@ from common.errors import HubError, InterruptedByUserError, PayloadError, SpaceE
 from common.mapping import release_tag
 from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, platform_entries
 from exporter.images.stored import StoredBlobs
-from exporter.releases import payload
+from exporter.releases import hosts, payload
 from exporter.releases.signing.signatures import ReleaseSignatures
 
 if TYPE_CHECKING:
@@ -77,8 +77,13 @@ class ReleaseReader:
         self._blobs = StoredBlobs(context.client, context.store)
         self.problems: list[Problem] = []
         stores = settings.releases.signature_stores
-        given = {"stores": stores, "okd_stores": stores} if stores else {}
-        self._signatures = ReleaseSignatures(context.client, keys=settings.releases.keys, warn=self.problems.append, **given)
+        self._signatures = ReleaseSignatures(
+            context.client,
+            keys=settings.releases.keys,
+            warn=self.problems.append,
+            stores=stores or hosts.SIGNATURE_STORES,
+            okd_stores=stores or hosts.OKD_SIGNATURE_STORES,
+        )
 
     def read(self, selected: SelectedRelease) -> ReadRelease | HubError | None:
         """Return a release, or why it cannot be carried; None for one that `blockedImages` leaves out."""

@@ -191,6 +191,24 @@ class Exchange:
         """Send a call, with retries. Raises RegistryError; ContentError past `limit` bytes."""
         return self.retried(call.repository.registry, lambda: self.ask_once(call, limit))
 
+    def ask_within(self, seconds: float, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
+        """Send a call as `ask` does, with silence and retries of so many seconds; then the error `was_cut_short`."""
+        limiter = self.limiter(call.repository.registry)
+        until_s = limiter.patience_s() + seconds
+        try:
+            # Not `retries`: what it notes about a host that was given up is for calls with all retries.
+            for attempt in Retries(POLICY, sleep=self._clock.sleep, clock=limiter.patience_s):
+                with attempt:
+                    try:
+                        return self.ask_once(replace(call, read_s=min(seconds, self._settings.timeouts.read_s)), limit)
+                    except RetryableError as failure:
+                        failure.until_s = until_s if failure.until_s is None else min(failure.until_s, until_s)
+                        raise
+        except RegistryError as error:
+            error.was_cut_short = limiter.patience_s() >= until_s
+            raise
+        raise AssertionError("the last attempt returns or raises")
+
     def takes_scopes(self, registry: str) -> bool:
         """Say whether a registry asks for tokens."""
         return self._auth.takes_scopes(registry)

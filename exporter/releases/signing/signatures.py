@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from common.oci.image import Digest
 
 MAX_FILES = MAX_RELEASE_SIGNATURES  # of a digest in a store; library-go reads as many (pkg/verify/store/sigstore/sigstore.go)
+WITHIN_S = 20.0  # for one store among several: each is a copy of the others
 # Buckets that may not be listed answer so for a file that is not there (Cloud Storage, *HTTP status and error codes*).
 _HIDDEN = frozenset((401, 403, 410))
 
@@ -39,7 +40,7 @@ _HIDDEN = frozenset((401, 403, 410))
 class Fetcher(Protocol):
     """What fetches files: `common.registry.client.RegistryClient`."""
 
-    def fetch(self, url: str, *, what: str, limit: int, is_right: Callable[[bytes], bool]) -> bytes:
+    def fetch(self, url: str, *, what: str, limit: int, is_right: Callable[[bytes], bool], within_s: float | None) -> bytes:
         """Return a document, without content codings unless it is right with them. Raises RegistryError, ContentError."""
         ...
 
@@ -72,7 +73,11 @@ class _Search:
 
 
 class ReleaseSignatures:
-    """The signature stores, and the keys that are trusted. `warn` receives the problems of signatures."""
+    """The signature stores, and the keys that are trusted. `warn` receives the problems of signatures.
+
+    `within_s`: how long a store may take that is one of several. It is asked with all retries only for a payload of which no
+    other store has an accepted signature.
+    """
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class ReleaseSignatures:
         warn: Callable[[Problem], None],
         stores: Sequence[str] = hosts.SIGNATURE_STORES,
         okd_stores: Sequence[str] = hosts.OKD_SIGNATURE_STORES,
+        within_s: float = WITHIN_S,
     ) -> None:
         """Read the keys: those of the product and of the files `keys`. Raises UsageError, ContentError."""
         self._client = client
@@ -90,6 +96,8 @@ class ReleaseSignatures:
         added = [key for path in keys for key in public_keys.load(path)]
         # A file may have a key of the product with its revocation, or renewed.
         self._keys = {okd: public_keys.united((*public_keys.shipped(okd=okd), *added)) for okd in (False, True)}
+        self._within_s = within_s
+        self._slow: dict[str, RegistryError] = {}  # stores that took longer than that
         self._down: dict[str, RegistryError] = {}
 
     def find(
@@ -129,34 +137,47 @@ class ReleaseSignatures:
     def _search(self, digest: Digest, *, okd: bool) -> _Search:
         found = _Search()
         known: set[bytes] = set()
-        for store in self._stores[okd]:
-            for file in self._files(store, digest):
-                if file.error is None or isinstance(file.error, ContentError):
-                    # Stores are copies of each other: the same file counts once.
-                    if file.error or file.content not in known:
-                        found.files.append(file)
-                    known.add(file.content)
-                elif isinstance(file.error, NotFoundError):
-                    found.empty.append(file.url)
-                else:
-                    found.failed.append(file)
+        for file in self._of_all_stores(digest, okd=okd):
+            if file.error is None or isinstance(file.error, ContentError):
+                # Stores are copies of each other: the same file counts once.
+                if file.error or file.content not in known:
+                    found.files.append(file)
+                known.add(file.content)
+            elif isinstance(file.error, NotFoundError):
+                found.empty.append(file.url)
+            else:
+                found.failed.append(file)
         return found
 
-    def _files(self, store: str, digest: Digest) -> Iterator[_File]:
+    def _of_all_stores(self, digest: Digest, *, okd: bool) -> Iterator[_File]:
+        """Yield the files of the stores, in their order. A slow one is waited for only where no other has one to accept."""
+        within_s = self._within_s if len(self._stores[okd]) > 1 else None
+        found = {store: list(self._files(store, digest, within_s)) for store in self._stores[okd]}
+        slow = [store for store, files in found.items() if files and _was_cut_short(files[-1])]
+        every = [file for files in found.values() for file in files if not file.error]
+        if slow and all(self._answer(file, digest, okd=okd).reason for file in every):
+            found |= {store: list(self._files(store, digest, None)) for store in slow}
+        for files in found.values():
+            yield from files
+
+    def _files(self, store: str, digest: Digest, within_s: float | None) -> Iterator[_File]:
         """Yield the files of a store, until there is no next one; where there is none at all, or no answer, the error."""
-        if store in self._down:  # retries for each of a hundred releases would take hours
-            yield _File(store, error=self._down[store])
+        # Retries for each of a hundred releases would take hours.
+        known = self._down.get(store) or (self._slow.get(store) if within_s else None)
+        if known is not None:
+            yield _File(store, error=known)
             return
         for number in range(1, MAX_FILES + 1):
             url = f"{store.rstrip('/')}/sha256={hex_of(digest)}/signature-{number}"
             try:
-                yield _File(url, self._client.fetch(url, what="signature", limit=MAX_MESSAGE, is_right=is_message))
+                content = self._client.fetch(url, what="signature", limit=MAX_MESSAGE, is_right=is_message, within_s=within_s)
+                yield _File(url, content)
             except RegistryError as error:
                 absent = isinstance(error, NotFoundError) or (number > 1 and error.status in _HIDDEN)
                 if number == 1 or not absent:
                     yield _File(url, error=error)
                 if not absent and error.is_host_failure:
-                    self._down[store] = error
+                    (self._slow if error.was_cut_short else self._down)[store] = error
                 return
             except ContentError as error:
                 yield _File(url, error=error)
@@ -193,6 +214,10 @@ def _nothing(digest: Digest, release: str, search: _Search, answers: list[_Answe
         return kind(f"{name}: a signature of {digest} could not be looked for in every store:", hint=hint, details=details)
     hint = f"Builds of CI and nightly builds have none. Compare the digest with that of the publisher; {without}"
     return ReleaseUnverifiedError(f"{name}: there is no signature of {digest}:", hint=hint, details=details)
+
+
+def _was_cut_short(file: _File) -> bool:
+    return isinstance(file.error, RegistryError) and file.error.was_cut_short
 
 
 def _reason(error: HubError, url: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -20,7 +22,7 @@ from common.errors import (
 )
 from common.openshift.openpgp import MAX_MESSAGE
 from common.registry.client import RegistryClient
-from common.registry.settings import RegistrySettings
+from common.registry.settings import RegistrySettings, Timeouts
 from exporter.releases import hosts as standard
 from exporter.releases.signing.signatures import ReleaseSignatures
 from tests.fakes import openpgp as made
@@ -286,6 +288,44 @@ def test_a_store_that_is_not_reached_is_asked_once(site, client):
             signatures.find("sha256:" + f"{number}" * 64, "4.15.0")
     assert sum("/store/" in url for url in counting.urls) == 1
     assert len(site.requests) == 3
+
+
+@pytest.fixture
+def silent():
+    """A store that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/store"
+
+
+def test_a_store_that_hangs_is_not_waited_for_when_another_one_has_a_signature(site, client, silent, problems):
+    counting = Counting(client)
+    signatures = ReleaseSignatures(counting, warn=problems.append, stores=(silent, site.stores[1]), within_s=0.1)
+    site.sign(OCP, sample("ocp-4.15.0"), store=STORES[1])
+    site.sign(ALBO, sample("albo-bundle"), store=STORES[1])
+    began = time.monotonic()
+    assert [len(signatures.find(digest, "4.15.0")) for digest in (OCP, ALBO)] == [1, 1]
+    assert time.monotonic() - began < 20  # the timeout of a socket alone is 60 s
+    assert sum(url.startswith(silent) for url in counting.urls) == 1
+    assert problems == []
+
+
+def test_a_slow_store_is_waited_for_when_no_other_one_has_a_signature(site, client, problems):
+    """A proxy that scans what it fetches takes its time at the first file."""
+    signatures = ReleaseSignatures(client, warn=problems.append, stores=site.stores, within_s=0.2)
+    site.sign(OCP, sample("ocp-4.15.0"))
+    # Answered once the first try was given up, and nothing else was found.
+    site.fault("GET", f"{STORES[0]}/", drop=True, times=1, action=lambda: gate.wait(20))
+    gate = threading.Event()
+    site.fault("GET", f"{STORES[1]}/", status=404, action=gate.set)
+    assert [each.url.partition("/sha256")[0] for each in signatures.find(OCP, "4.15.0")] == [site.stores[0]]
+    assert problems == []
+
+
+def test_a_store_that_hangs_is_another_error_than_no_signature(site, tmp_path, silent):
+    with connected(tmp_path, timeouts=Timeouts(read_s=0.1)) as client:
+        signatures = ReleaseSignatures(client, warn=print, stores=(silent, site.stores[0]), within_s=0.1)
+        with pytest.raises(RegistryUnreachableError, match="could not be looked for in every store"):
+            signatures.find(OCP, "4.15.0")
 
 
 class Counting:
