@@ -121,13 +121,9 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """
     temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
-    with _named(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _creating(temporary, mode, path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -162,12 +158,22 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that does not exist; nothing is left of it where that fails. `mode` counts from its creation on."""
-    # O_EXCL and O_NOFOLLOW: in a shared directory the name may be a link that another user has made.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with _creating(path, mode, path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _creating(path: Path, mode: int, named: Path) -> Iterator[BinaryIO]:
+    """Give a file that does not exist, to be written; nothing is left of it where that fails. `mode` counts from its creation.
+
+    `named`: the name that the caller gave.
+    """
+    with _named(named):
+        # O_EXCL and O_NOFOLLOW: in a shared directory the name may be a link that another user has made.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # before a rename; else a crash may leave an empty file under the final name
     except BaseException:
