@@ -89,7 +89,7 @@ _SHOWN_FAULTS = 100  # of one FaultsError
 class HubError(Exception):
     """Something that a person has to know. `str()` gives the message with its details, and the hint, on lines of their own.
 
-    `details`: further lines of the message. A newline inside the message or a detail is text of a stranger: it is escaped.
+    `details`: further lines of the message. A newline inside the message or a detail is untrusted text: it is escaped.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
@@ -135,7 +135,7 @@ def boundary(translate: Callable[[Exception], HubError]) -> Iterator[None]:
     except (HubError, OSError, MemoryError):
         raise
     except Exception as error:
-        # For a defect of ours that looks like unreadable bytes.
+        # For a defect of this program that looks like unreadable bytes.
         place = traceback.extract_tb(error.__traceback__)[-1]
         _LOG.debug("%s at %s:%s: %s", type(error).__name__, place.filename, place.lineno, error)
         raise translate(error) from error

@@ -86,7 +86,7 @@ def is_stopped() -> bool:
 def _stop(number: int, _frame: FrameType | None) -> None:
     if _idle is not None:
         _end(*_idle)
-    # A closed terminal is heard twice, from the kernel and from the shell (bash(1), SIGNALS): the second one must not end the
+    # A closed terminal comes as two signals, of kernel and shell (bash(1), SIGNALS): the second one must not end the
     # cleaning up after the first.
     if number == signal.SIGHUP and _STOPPED.is_set():
         return

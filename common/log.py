@@ -62,7 +62,7 @@ class Secrets:
                 self._encoded = (_percent_encoded(secret), *self._encoded)
 
     def clear(self) -> None:
-        """Forget all secrets: for a process that runs several commands, whose secrets may be words in the output of others."""
+        """Forget all secrets: the secret of one command may be a word in the output of the next one of this process."""
         with self._lock:
             self._known, self._sorted, self._encoded = set(), (), ()
 
@@ -155,7 +155,7 @@ class _LogFile(logging.FileHandler):
         if not isinstance(error, OSError):
             super().handleError(record)
             return
-        # Closed here, where it may fail: what is buffered would be written again at exit, and end the process with 120.
+        # Closed here, where it may fail: the buffer would be written again at exit, and end the process with 120.
         self._is_lost = True
         with suppress(OSError):
             if self.stream is not None:

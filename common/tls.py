@@ -128,7 +128,7 @@ class _Handshake(HTTPSConnection):
 
 
 def presented(url: str, proxy: Proxy | None = None, within_s: float = WITHIN_S) -> Certificate | None:
-    """Return the names in the certificate of the server of `url` (https); None where it cannot be had in time."""
+    """Return the names in the certificate of the server of `url` (https); None where it does not come in time."""
     found: list[bytes] = []
     made: list[_Handshake] = []
     # In a thread: the timeout of a socket bounds silence alone, and a proxy that answers CONNECT a byte at a time, a resolver,
@@ -143,7 +143,7 @@ def presented(url: str, proxy: Proxy | None = None, within_s: float = WITHIN_S) 
 
 
 def _handshake(url: str, proxy: Proxy | None, made: list[_Handshake]) -> Iterator[bytes]:
-    """Give the certificate of a server in DER, if it can be had; its connections go into `made`."""
+    """Give the certificate of a server in DER, if the server sends one; its connections go into `made`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -51,7 +51,7 @@ def files_in(place: Place) -> list[Place] | None:
 
 
 def entries_of(directory: Place) -> list[Place]:
-    """Return what is in a directory, directories included, sorted by name. Raises OSError, StorageError."""
+    """Return the entries of a directory, sorted by name. Raises OSError, StorageError."""
     return files_in(directory) or [] if isinstance(directory, S3Location) else [*sorted(directory.iterdir())]
 
 

@@ -102,7 +102,7 @@ class _Written:
 
     @property
     def document(self) -> Document | None:
-        """The manifest, parsed; None for what is none."""
+        """The manifest, parsed; None for other bytes."""
         try:
             return parse(self.raw, self.media_type)
         except ContentError:
@@ -126,7 +126,7 @@ class _Written:
 class ManifestWriter:
     """Writes manifests; remembers hosts where waiting for content is in vain. Shared by threads.
 
-    `head` returns what is under a reference, None for nothing.
+    `head` returns the manifest under a reference, None where there is none.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class ManifestWriter:
         )
 
     def _explained(self, written: _Written, error: RegistryError) -> RegistryError:
-        """Return the error with what is known about the manifest."""
+        """Return the error with the properties of the manifest that explain it."""
         if _may_be_urls(written, error) and not self._refuses_type(written, error):
             return RegistryRefusedError(
                 f"{error.message}; layers of the image have urls, which the registry may not allow",
@@ -355,6 +355,6 @@ def _status(failure: RetryableError) -> int:
 
 
 def _words(error: RegistryError) -> str:
-    """Return what the registry answered: status, code and text, without the names of ours before them."""
+    """Return what the registry answered: status, code and text, without the names that this program puts before them."""
     before, status, after = error.message.partition(f"HTTP {error.status}")
     return f"{status}{after}" if status else before

@@ -1,4 +1,4 @@
-"""Manifests on a registry: what is there under a tag or digest (distribution specification, *Checking if content exists*)."""
+"""Manifests on a registry: which one a tag or digest has (distribution specification, *Checking if content exists*)."""
 
 from __future__ import annotations
 

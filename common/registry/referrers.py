@@ -164,7 +164,7 @@ class Referrers:
         self._without_api.add(subject.registry)
 
     def _under_tag(self, subject: Reference, digest: Digest) -> tuple[Descriptor, ...] | None:
-        """Return what is listed under the fallback tag; None where there is no list."""
+        """Return the list under the fallback tag; None where there is no list."""
         try:
             document = self._get(_tagged(subject, digest))
         except NotFoundError:

@@ -1,6 +1,6 @@
 """Where a reference is really asked for: `registries.conf` version 2, Docker Hub's other name, `--insecure`.
 
-containers-registries.conf(5). Mirrors serve reads alone; what is written goes to the host that was named.
+containers-registries.conf(5). Mirrors serve reads alone; writes go to the host that was named.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def refused(subject: str, error: Any) -> StorageError:
 
 def unreachable(subject: str, error: BaseException, identity: Identity | None) -> StorageError:
     """Return the error for a connection that cannot be made. Raises RetryableError when it may be made later."""
-    # A wrong certificate does not change by itself within minutes; all other failures of a connection may pass.
+    # A wrong certificate is still wrong some minutes later; all other failures of a connection may pass.
     refusal = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if refusal is not None and identity is not None:
         return identity.untrusted(subject, refusal)

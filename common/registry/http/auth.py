@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_HEADER = 8 * 1024  # characters; with a scope of dozens of repositories a challenge has some hundred
 MAX_HEADERS = 16
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-# Possessive, and no two runs of blanks meet: the time is in proportion to the length, whatever a registry sends.
+# Possessive, and no two runs of blanks meet: the time is in proportion to the length, also of hostile headers.
 _PARAMETER = re.compile(rf'[\s,]*+({_WORD})\s*+=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]++))\s*+(?:,|$)')
 _SCHEME = re.compile(rf"[\s,]*+({_WORD})(?:\s++|(?=,)|$)(?!=)")
 

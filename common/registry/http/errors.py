@@ -134,7 +134,7 @@ def elsewhere(question: Question, url: httpx.URL | None) -> str:
 
 
 def _asked(question: Question, host: str) -> str:
-    """Return what was requested where; `host` is that of `elsewhere`."""
+    """Return the request and its place; `host` is that of `elsewhere`."""
     if question.sent_by:
         return f"{question.subject}: {question.request}, to which {question.sent_by} sends its clients"
     if not host:
@@ -305,7 +305,7 @@ def _home_hint(question: Question, status: int, code: str) -> str:
 
 
 def rights_hint(question: Question) -> str:
-    """Return what to do where an account that the registry knows may not do what is asked."""
+    """Return what to do where an account that the registry knows lacks a right."""
     return _home_hint(question, 403, "")
 
 

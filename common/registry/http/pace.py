@@ -30,7 +30,7 @@ class SlowAnswerError(TimeoutError):
 
 
 class Pace:
-    """The bound that holds for what is read from a socket next; none at first."""
+    """The bound for the next read from a socket; none at first."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -93,7 +93,7 @@ class _Paced(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read what is there; see `io.RawIOBase.readinto`."""
+        """Read the available bytes; see `io.RawIOBase.readinto`."""
         read: Callable[[Any], int | None] = self._raw.readinto
         if not self._pace.is_on:
             return read(buffer)

@@ -64,7 +64,7 @@ Send = Callable[[httpx.Request], httpx.Response]
 class _Answer(msgspec.Struct):
     """A token server's answer. Clocks differ, so `issued_at` is not read.
 
-    Each field is decoded by itself: null, text for a number, or another type in one must not cost the token of another
+    Each field is decoded on its own: null, text for a number, or another type in one must not cost the token of another
     (distribution/distribution#1746: "expires_in" as text; SecureAuthCorp/oauth2c#37).
     """
 

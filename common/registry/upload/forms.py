@@ -105,7 +105,7 @@ LEAST_CHUNK = 512 * 1024  # half of what the strictest of common proxies takes
 TOO_LARGE = 413
 OFFSET_WRONG = 416
 
-_NO_STATUS = frozenset({400, 405, 501})  # a registry that does not tell how far an upload got
+_NO_STATUS = frozenset({400, 405, 501})  # a registry that does not say how far an upload got
 _FAILURES = 7  # in a row, at one place: room to halve from CHUNK to what a proxy of 1 MiB takes
 _HEADERS = {"Content-Type": "application/octet-stream"}
 

@@ -115,7 +115,7 @@ class Presence:
         return self.awaited(lambda: self.stored_size(repository, blob, once=True) == blob.size, failure, since_s)
 
     def awaited(self, is_there: Callable[[], bool], failure: RetryableError, since_s: float | None) -> bool:
-        """Ask with growing pauses for what was sent and not answered; once where the registry cannot be working on it.
+        """Ask with growing pauses for a blob that was sent, without an answer; once where the registry cannot be working on it.
 
         `since_s`: when all of it was sent (monotonic); None where it was not.
         """

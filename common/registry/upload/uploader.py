@@ -262,7 +262,7 @@ class Uploader:
         following = attempt.following(error)
         if refused is Form.WHOLE and following is Form.CHUNKS:
             self._remember(registry, Form.CHUNKS)  # so that other threads do not send whole blobs in vain
-        # A limit of the size is about this blob, whatever was refused before.
+        # A limit of the size is about this blob, also after other refusals.
         name = session.repository.name
         may_help = self._refusing[registry] < _ENOUGH or not self._refusing[name]
         if following is not None and (may_help or error.status in _WANTS_CHUNKS):
