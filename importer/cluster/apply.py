@@ -86,7 +86,8 @@ def apply(
     _default_sources_off(writer, pending)
     _mirror_rules(writer, pending, release)
     _releases(writer, pending)
-    _namespace(writer, release)
+    if pending.has(CATALOG_SOURCE.name):
+        _namespace(writer, release)
     # What serves a catalog by address comes before the CatalogSource that names it.
     for resource in pending.of(NETWORK_POLICY.name, DEPLOYMENT.name, SERVICE.name):
         writer.own(resource)
@@ -121,6 +122,9 @@ class _Pending:
         taken = [each for each in self._left if (each.kind, each.name) == (kind, name)]
         self._left = [each for each in self._left if each not in taken]
         return taken
+
+    def has(self, kind: str) -> bool:
+        return any(each.kind == kind for each in self._left)
 
     def rest(self) -> list[Resource]:
         return self._left

@@ -84,8 +84,10 @@ def name(
     seen = read_operators(client, release)
     namespace = seen.sources.namespace
     served = own_sources(client, record_namespace(client), namespace)
-    # Without the capability `marketplace` there are no defaults to disable.
-    off = not cluster.resources.catalogs_only and release is not None and client.get(OPERATOR_HUB, "cluster") is not None
+    # As `resources.build` does: an archive without catalogs leaves the defaults as they are.
+    off = bool(inventory.catalogs) and not cluster.resources.catalogs_only and release is not None
+    # Without the capability `marketplace` there are none to disable.
+    off = off and client.get(OPERATOR_HUB, "cluster") is not None
     going = frozenset(key for key, body in seen.sources.bodies.items() if off and key[0] == namespace and is_default(body))
     fitting = {}
     # In the guest of a hosted control plane such a CatalogSource is deleted (`build.reserved_names`).
@@ -138,8 +140,9 @@ def _outlook(seen: Installed, naming: Naming, release: Release | None, cluster: 
         for each in naming.named
         if can_serve(release, each.catalog)
     ]
-    # As `resources.build` writes them: a default whose name one of the catalogs has stays on.
-    defaults = () if release is None or cluster.resources.catalogs_only else release.default_cluster_catalogs
+    # As `resources.build` writes them: a default whose name one of the catalogs has stays on, and all without catalogs.
+    stay = release is None or cluster.resources.catalogs_only or not naming.named
+    defaults = () if release is None or stay else release.default_cluster_catalogs
     off = frozenset(defaults) - {each.name for each in naming.named}
     served, kept, kubernetes = naming.served, naming.kept, naming.kubernetes
     outlook = Outlook(offerings, namespace, seen.sources, naming.going, served, {}, kept, off, kubernetes)

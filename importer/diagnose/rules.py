@@ -130,6 +130,8 @@ def _degraded(subject: str, message: str, snapshot: Snapshot) -> Finding:
 def _default_sources(snapshot: Snapshot) -> Iterator[Finding]:
     down = [source for source in snapshot.sources if source.is_default and source.state != "READY"]
     if down:
+        # Where no catalog was imported, an import had none to put in their place.
+        replaced = snapshot.expected or any(source.is_managed for source in snapshot.sources)
         shown = [f"{one.name}: {one.state}{_first_event(one)}" for one in down]
         yield Finding(
             "default-sources-enabled",
@@ -139,6 +141,7 @@ def _default_sources(snapshot: Snapshot) -> Iterator[Finding]:
             "hub-import doctor --fix, or: set spec.disableAllDefaultSources of OperatorHub cluster to true, and `disabled` of "
             "each of its `sources`, which take precedence over it.",
             fixable=True,
+            severity=Severity.ERROR if replaced else Severity.WARNING,
         )
 
 

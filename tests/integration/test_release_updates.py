@@ -569,6 +569,19 @@ def test_an_import_of_releases_alone_waits_until_the_nodes_have_their_rules(site
     assert "mirror rules" in "\n".join(here.told)
 
 
+def test_default_sources_stay_where_no_catalog_takes_their_place(site):
+    """They may serve the operators that run, through a proxy or another mirror; what is wrong with them is named."""
+    here = site()
+    hub, sources = here.cluster.get("OperatorHub", "cluster"), here.cluster.names("CatalogSource")
+    assert sources
+    here.apply(inventory(Carried("4.18.45"), graph=False))
+    assert here.cluster.get("OperatorHub", "cluster") == hub
+    assert here.cluster.names("CatalogSource") == sources
+    found = health.examine(ClusterSettings(here.kubeconfig))
+    assert [(each.code, each.severity) for each in found.findings] == [("default-sources-enabled", "warning")]
+    assert found.healthy
+
+
 def test_graph_data_alone_leaves_the_releases_of_the_update_service(site):
     """An archive of graph data alone does not say where payloads are; `--release-layout source` has them elsewhere."""
     here = site()

@@ -205,6 +205,8 @@ def build(
     servable = tuple(each for each in named if can_serve(release, each.catalog))
     unservable = [_unservable(each.catalog, release) for each in named if not can_serve(release, each.catalog)]
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
+    # An archive of releases or images alone takes the place of no default source, and operators may depend on these.
+    hub = (_operator_hub(),) if named else ()
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     # Rules of others may have any scope, so that with `catalogs_only` each repository is looked for.
     narrow = mirror.joins_paths or options.catalogs_only
@@ -214,19 +216,19 @@ def build(
         made = Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
         return replace(made, notes=notes(inventory, images, release) or (_left_out(images) if options.catalogs_only else ()))
     if options.hosted:
-        made = _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
+        made = _hosted([*hub, *served], servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
         return replace(made, notes=notes(inventory, images, replace(release, hosted=True)))
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, release, options, serves_updates=has_graph(images))
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
     rules = _mirror_rules({each.catalog.name: each.identity.bare for each in named}, ruled, kinds)
     problems = (*_unmirrorable(ruled, release, kinds), *unservable, *refused(inventory))
-    off = _default_cluster_catalogs(release, {each.name for each in served})
+    off = _default_cluster_catalogs(release, {each.name for each in served}) if named else ()
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
     updating = (*signatures(inventory), *update_service(images, mirror, updates))
-    return Built((*trusted, _operator_hub(), *rules, *updating, *off, *served), problems, tuple(registries), pairs, servable)
+    return Built((*trusted, *hub, *rules, *updating, *off, *served), problems, tuple(registries), pairs, servable)
 
 
 def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:
@@ -235,15 +237,15 @@ def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:
 
 
 def _hosted(
-    served: Sequence[Resource], servable: tuple[Named, ...], problems: Sequence[Problem], ruled: Sequence[RuledImage]
+    made: Sequence[Resource], servable: tuple[Named, ...], problems: Sequence[Problem], ruled: Sequence[RuledImage]
 ) -> Built:
     """Return the objects for the guest of a hosted control plane; its rules are those of the HostedCluster."""
-    if taken := sorted(reserved_names(served)):
+    if taken := sorted(reserved_names(made)):
         raise UsageError(f"{taken[0]} cannot be a CatalogSource of a hosted cluster: {DELETED_IN_GUESTS}", hint=OTHER_NAME)
     # OLM v1 is not in every guest, and `oc apply` refuses a file of a kind that is not served.
-    guest = [each for each in served if each.kind != CLUSTER_CATALOG.name]
+    guest = tuple(each for each in made if each.kind != CLUSTER_CATALOG.name)
     rules = _pairs(each for each in ruled if _HOSTED.of(each.rule) is not None)
-    return Built((_operator_hub(), *guest), tuple(problems), served=servable, node_rules=rules)
+    return Built(guest, tuple(problems), served=servable, node_rules=rules)
 
 
 DELETED_IN_GUESTS = "the operator of hosted clusters deletes every one with the name of a default that is disabled"

@@ -124,12 +124,14 @@ def needed(release: Release | None, resources: Sequence[Resource] = (), further:
     if release is None or release.microshift:
         # The record of undo; on OpenShift it is in openshift-config.
         return found + _each(SECRET, _OWN, namespace, (RECORD,))
-    return [*found, *_on_openshift(release, names), *_for_updates(release, resources)]
+    # An archive without catalogs switches no default off.
+    off = not resources or any(each.kind == OPERATOR_HUB.name for each in resources)
+    return [*found, *_on_openshift(release, names, off=off), *_for_updates(release, resources)]
 
 
-def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
+def _on_openshift(release: Release, names: _OwnNames, *, off: bool) -> list[Permission]:
     found = [
-        *_each(OPERATOR_HUB, _CHANGE, names=(_CLUSTER,)),
+        *(_each(OPERATOR_HUB, _CHANGE, names=(_CLUSTER,)) if off else ()),
         *_each(IMAGE_CONFIG, _CHANGE, names=(_CLUSTER,)),
         *_each(INFRASTRUCTURE, ("get",), names=(_CLUSTER,)),
         *_each(PROXY, ("get",), names=(_CLUSTER,)),
@@ -147,7 +149,7 @@ def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
     if release.has_cluster_catalog:
         found += _each(CLUSTER_CATALOG, (*_OWN, "list"), names=names.sources)
         # Switched off; a default one is never deleted.
-        found += _each(CLUSTER_CATALOG, _CHANGE, names=tuple(release.default_cluster_catalogs))
+        found += _each(CLUSTER_CATALOG, _CHANGE, names=tuple(release.default_cluster_catalogs) if off else ())
     if release.has_image_policies:
         found += _each(IMAGE_POLICY, ("list",))
     if not release.trusts_without_registry:

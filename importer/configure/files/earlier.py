@@ -55,12 +55,14 @@ class Shape(StrEnum):
 class Earlier:
     """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key.
 
+    `defaults`: its files that switch the default sources off, which a render without catalogs has none of.
     `node_rules` and `access`: of its files for nodes, or of the patch of a HostedCluster; `bundle`: the CAs of such a one.
     `objects`: all, by kind and name.
     """
 
     rules: tuple[Body, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    defaults: Mapping[str, bytes] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     node_rules: tuple[Pair, ...] = ()
     access: Mapping[str, Access] = field(default_factory=dict)
@@ -92,12 +94,12 @@ def read_earlier(directory: Path) -> Earlier:
     rules: list[Body] = []
     found: list[Body] = []
     files: dict[str, bytes] = {}
+    defaults: dict[str, bytes] = {}
     authorities: dict[str, str] = {}
     for name in _listed(directory):
         path = directory / name
         if name in _RULE_FILES:
             rules += [_rule_object(path, each) for each in _documents(path, read_limited(path, MAX_FILE, _HINT))]
-            found += rules
         elif _KEPT.fullmatch(name):
             files[name] = read_limited(path, MAX_FILE, _HINT)
             for body in _documents(path, files[name]):
@@ -105,15 +107,16 @@ def read_earlier(directory: Path) -> Earlier:
                 authorities |= _authorities(body)
                 found.append(body)
         elif _REPLACED.fullmatch(name):
-            found += _documents(path, read_limited(path, MAX_FILE, _HINT))
+            defaults[name] = read_limited(path, MAX_FILE, _HINT)
+            found += _documents(path, defaults[name])
         else:
             raise UsageError(
                 f"--merge {directory / KUSTOMIZATION}: it lists {name[:80]!r}, which hub-import does not write",
                 hint="Keep additions in an overlay: every render replaces this file as a whole.",
             )
     _require_unique(directory, rules)
-    objects = {(str(each.get("kind")), _name(dict(each))): each for each in found}
-    return _with_nodes(directory, Earlier(tuple(rules), files, authorities, objects=objects))
+    objects = {(str(each.get("kind")), _name(dict(each))): each for each in (*rules, *found)}
+    return _with_nodes(directory, Earlier(tuple(rules), files, defaults, authorities, objects=objects))
 
 
 _HINT = "--merge names the directory of an earlier hub-import render; leave the option out for the first one."

@@ -60,17 +60,16 @@ def read_hosted_cluster(path: Path) -> HostedCluster:
         raise UsageError(f"--hosted-cluster {path}: a field has another type than in the API", hint=hint) from error
 
 
-def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | None) -> dict[str, bytes]:
+def hosted_files(
+    rules: Iterable[Pair], ca: str | None, known: HostedCluster | None, *, defaults_off: bool
+) -> dict[str, bytes]:
     """Return the patch of the HostedCluster, and the ConfigMap with the CAs of the mirrors.
 
-    `known` None: the object could not be read, and its lists have to be added to the patch by hand.
+    `known` None: the object could not be read, and its lists have to be added to the patch by hand. `defaults_off`: catalogs
+    take the place of the default sources.
     """
     live = known or HostedCluster()
-    # Disables the defaults of both placements; `sources` win over it (operator-marketplace, README.md).
-    hub: dict[str, Any] = {"disableAllDefaultSources": True}
-    if live.sources:
-        hub["sources"] = [{"name": name, "disabled": True} for name in live.sources]
-    spec: dict[str, Any] = {"configuration": {"operatorhub": hub}}
+    spec: dict[str, Any] = {"configuration": {"operatorhub": _defaults_off(live)}} if defaults_off else {}
     if sources := _sources(rules, live):
         spec["imageContentSources"] = sources
     texts: dict[str, str] = {}
@@ -93,6 +92,12 @@ def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | N
     lists = "those of the cluster are in it" if known else "add the imageContentSources that the cluster has"
     texts[PATCH] = _NOTE.format(patch=PATCH, lists=lists) + dump_yaml({"spec": spec})
     return {name: text.encode() for name, text in texts.items()}
+
+
+def _defaults_off(live: HostedCluster) -> dict[str, Any]:
+    # Disables the defaults of both placements; `sources` win over it (operator-marketplace, README.md).
+    named = {"sources": [{"name": name, "disabled": True} for name in live.sources]} if live.sources else {}
+    return {"disableAllDefaultSources": True, **named}
 
 
 def _sources(rules: Iterable[Pair], live: HostedCluster) -> list[dict[str, Any]]:

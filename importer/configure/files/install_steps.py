@@ -44,10 +44,10 @@ _MANIFESTS = """
     cp openshift/99_hub-* DIR/openshift/
 
 then `create cluster` or `create ignition-configs`. These files have the signatures of the releases, which updates need,
-default catalogs switched off, and the mirror rules that the install config does not have.
+and the mirror rules that the install config does not have.
 """
 _CATALOGS = """
-Catalogs are among them. Where `capabilities` of the install config leaves out `marketplace`, copy the signatures
+Catalogs are among them, and the default ones are switched off. Where `capabilities` of the install config leaves out `marketplace`, copy the signatures
 (`99_hub-release-signature-*`) and the mirror rules alone: neither OperatorHub nor the namespace of catalogs exists then.
 """
 _AGENT = """

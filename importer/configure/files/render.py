@@ -88,7 +88,8 @@ def render_archive(
     problems = [*built.problems, *_unsupported(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:
-        files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted)
+        off = bool(earlier.defaults) or any(each.kind == OPERATOR_HUB.name for each in built.resources)
+        files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted, defaults_off=off)
     elif not configures_nodes(release):
         files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()
@@ -130,10 +131,12 @@ def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Prob
 def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier: Earlier = NONE) -> dict[str, bytes]:
     """Return file name → content: the mapping, a file for each kind or catalog, and the kustomization that lists them."""
     documents: dict[str, list[str]] = {}
-    for resource in _ordered(resources, earlier):
+    given = list(resources)
+    kept = earlier.files if _has_catalogs(given) else {**earlier.files, **earlier.defaults}
+    for resource in _ordered(given, earlier):
         documents.setdefault(_file(resource), []).append(dump_yaml(resource.body))
     texts = {name: "---\n".join(texts) for name, texts in documents.items()}
-    texts |= {name: raw.decode() for name, raw in earlier.files.items() if name not in texts}
+    texts |= {name: raw.decode() for name, raw in kept.items() if name not in texts}
     files = dict(sorted(texts.items()))
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
     lines = "".join(f"{line}\n" for line in mapping_lines(images))
@@ -142,14 +145,18 @@ def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier
     return {name: text.encode() for name, text in sorted(files.items())}
 
 
-def _ordered(resources: Iterable[Resource], earlier: Earlier) -> list[Resource]:
+def _has_catalogs(resources: Iterable[Resource]) -> bool:
+    return any(each.kind in (OPERATOR_HUB.name, CATALOG_SOURCE.name) for each in resources)
+
+
+def _ordered(resources: Sequence[Resource], earlier: Earlier) -> list[Resource]:
     """Return the objects, with the rules of one name together, in parts below the size limit, and all earlier rules."""
     # `apply` merges with the rules of the cluster; `render` reads no cluster, and merges with those of an earlier render.
-    given, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
-    written = merge_rules([resource for resource in given if resource.kind in mirror_kinds], earlier.rules).write
+    mirror_kinds = {kind.name for kind in MIRROR_KINDS}
+    written = merge_rules([resource for resource in resources if resource.kind in mirror_kinds], earlier.rules).write
     rules = {(each.kind, each.name): each for each in (*map(Resource.of, earlier.rules), *written)}
     apart = {*mirror_kinds, UPDATE_SERVICE.name}
-    others = [_with_earlier(each, earlier) for each in given if each.kind not in apart]
+    others = [_with_earlier(each, earlier) for each in resources if each.kind not in apart]
     complete = (with_additions(each, earlier.objects.get((each.kind, each.name))) for each in (*rules.values(), *others))
     return sorted(complete, key=lambda resource: (resource.kind, resource.name))
 

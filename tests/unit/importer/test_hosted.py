@@ -105,6 +105,19 @@ def test_rules_of_earlier_patches_stay(tmp_path):
         read_earlier(tmp_path)
 
 
+def test_an_archive_without_catalogs_leaves_the_default_sources_to_the_hosted_cluster(tmp_path):
+    alone = inventory(image(ALPHA, needed_by=()), catalogs=())
+    options = replace(OPTIONS, catalog_names={})
+    files, _ = render_archive(alone, MIRROR, RELEASE, options)
+    assert "operatorhub.yaml" not in files
+    assert "configuration" not in patch(files)
+    # Neighbour: those of an earlier render stay off.
+    write_files(tmp_path, rendered(f"quay.io/x/beta@{A}")[0])
+    files, _ = render_archive(alone, MIRROR, RELEASE, options, read_earlier(tmp_path))
+    assert "operatorhub.yaml" in files
+    assert patch(files)["configuration"] == {"operatorhub": {"disableAllDefaultSources": True}}
+
+
 def test_authorities_of_earlier_bundles_stay(tmp_path):
     """Seen before: a new CA replaced that of the former mirror, whose rules stay."""
     write_files(tmp_path, rendered(ALPHA)[0])

@@ -73,6 +73,18 @@ def test_catalogs_and_authorities_of_earlier_archives_stay(tmp_path):
     assert list(documents(tmp_path, "registry-ca.yaml")[0]["data"]) == ["mirror.example..5000", "new.example"]
 
 
+def test_an_archive_without_catalogs_keeps_the_default_sources_off(tmp_path):
+    """Neighbour: without an earlier render it does not switch them off."""
+    alone = inventory(image(ALPHA, needed_by=()), catalogs=())
+    off = {"operatorhub.yaml", "clustercatalogs-default.yaml"}
+    fresh, _ = render_archive(alone, MIRROR, Release(4, 18), ResourceOptions())
+    assert not off & set(fresh)
+    first = render(tmp_path, BETA, merge=False)
+    merged, _ = render_archive(alone, MIRROR, Release(4, 18), ResourceOptions(), read_earlier(tmp_path))
+    assert {name: merged[name] for name in off} == {name: first[name] for name in off}
+    assert off <= set(yaml.safe_load(merged["kustomization.yaml"])["resources"])
+
+
 @pytest.mark.parametrize(("release", "fresh"), [("4.14", "imagecontentsourcepolicy"), ("4.18", "imagedigestmirrorset")])
 def test_policies_of_a_release_before_4_13_stay_after_an_update(tmp_path, release, fresh):
     """Neighbour: 4.13 and 4.14 refuse both kinds on one cluster; later ones take them (OCPNODE-1258)."""

@@ -8,10 +8,12 @@ from common.errors import ExitCode, UsageError
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build, catalog_names, scope
 from importer.cluster.resources.mirror_rules import Scope
+from importer.cluster.resources.permissions import needed
 from importer.mapping import Mirror, map_images
 from tests.fakes.cluster_kinds import Shape, kinds_of
 from tests.fakes.inventories import A, B, catalog, image, inventory
 from tests.fakes.wanted import CA
+from tests.samples import more
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 RELEASES = ["4.3", "4.5", "4.6", "4.8", "4.9", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20"]
@@ -49,6 +51,16 @@ def test_every_release_gets_the_kinds_of_the_gate_table(release):
     codes = [problem.code for problem in result.problems]
     assert codes == (["tag-unmirrorable"] if minor < 13 else []) + (["catalog-unservable"] if minor < 9 else [])
     assert result.exit_code is (ExitCode.PROBLEMS if minor < 9 else ExitCode.DONE)
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.5", "4.14", "4.20"])])
+@pytest.mark.parametrize("hosted", [False, True])
+def test_an_archive_without_catalogs_leaves_the_default_sources_alone(release, hosted):
+    carried = inventory(image(DIGEST, needed_by=()), catalogs=())
+    result = built(carried, release, ResourceOptions(hosted=hosted))
+    assert {resource.kind for resource in result.resources}.isdisjoint({"OperatorHub", "ClusterCatalog"})
+    written = {(each.kind.name, each.verb) for each in needed(Release.parse(release), result.resources)}
+    assert hosted or not written & {("OperatorHub", "get"), ("OperatorHub", "patch"), ("ClusterCatalog", "patch")}
 
 
 @pytest.mark.parametrize("release", RELEASES)
