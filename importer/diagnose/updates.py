@@ -20,6 +20,7 @@ from importer.cluster.readiness.update_service import failing, untrusted
 from importer.cluster.release import Release
 from importer.cluster.resources.mirror_rules import Precedence
 from importer.cluster.resources.openshift_release import SIGNATURE_LABEL, has_signature, key_prefix
+from importer.cluster.updates.outlook import channel_for
 from importer.cluster.updates.reading import GATES
 
 if TYPE_CHECKING:
@@ -272,8 +273,7 @@ def _graph(state: UpdateState, targets: Sequence[Update]) -> Iterator[Finding]:
 def _of_graph(state: UpdateState, targets: Sequence[Update], found: Mapping[str, Any], message: str) -> tuple[str, str, str]:
     reason = found.get("reason")
     if reason == "NoChannel":
-        channels = targets[0].release.channels
-        fix = f"oc adm upgrade channel {channels[0] if channels else 'stable-4.N'}"
+        fix = f"oc adm upgrade channel {channel_for(targets[0].release)}"
         return "update-channel-missing", "the cluster has no channel, and asks for no updates", fix
     if reason == "VersionNotFound":
         fix = "Choose a channel that has the version (oc adm upgrade channel), or import newer graph data."

@@ -138,10 +138,10 @@ def _way(start: str, target: str, last: Mapping[str, UpdateStepRecord]) -> tuple
 def _update(state: UpdateState, release: ExpectedRelease, target: Version, path: Sequence[UpdateStepRecord]) -> Update:
     acks = tuple((name, short(text, _LONGEST)) for name, text in state.wanted_acks(target).items())
     via = tuple(step.to for step in path[:-1])
-    return Update(release, _commands(state, release, target), via, path[-1].risks if path else (), acks)
+    return Update(release, _commands(state, release), via, path[-1].risks if path else (), acks)
 
 
-def _commands(state: UpdateState, release: ExpectedRelease, target: Version) -> tuple[str, ...]:
+def _commands(state: UpdateState, release: ExpectedRelease) -> tuple[str, ...]:
     if release.missing:
         return ()
     if not state.follows_service:
@@ -150,8 +150,12 @@ def _commands(state: UpdateState, release: ExpectedRelease, target: Version) -> 
     command = f"oc adm upgrade --to={release.version}"
     if state.channel and (state.channel in release.channels or not release.channels):
         return (command,)
-    minor = ".".join(map(str, target.release[:2]))
+    return (f"oc adm upgrade channel {channel_for(release)}", command)
+
+
+def channel_for(release: ExpectedRelease) -> str:
+    """Return a channel that has a release: the stable one of its minor release, unless it is in others alone."""
+    minor = ".".join(release.version.split(".")[:2])
     channels = [each for each in release.channels if each.endswith(f"-{minor}")]
     stable = f"stable-{minor}"
-    channel = stable if stable in channels or not channels else channels[0]
-    return (f"oc adm upgrade channel {channel}", command)
+    return stable if stable in channels or not channels else channels[0]

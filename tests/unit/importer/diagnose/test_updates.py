@@ -282,3 +282,25 @@ def test_the_loaded_payload_of_one_architecture_is_none_of_several():
     told = [condition("ReleaseAccepted", "PayloadLoaded", LOADED.format("amd64"), "True")]
     carried = (release("4.18.45"), release("4.18.45", "multi"))
     assert [each.release.architecture for each in possible(state(conditions=told), carried)] == ["amd64"]
+
+
+@pytest.mark.parametrize(
+    ("version", "channels", "chosen"),
+    [
+        ("4.18.45", ("candidate-4.18", "stable-4.18"), "stable-4.18"),
+        ("4.18.45", ("eus-4.20", "fast-4.18"), "fast-4.18"),
+        *more([("4.18.45", (), "stable-4.18"), ("4.19.3", ("candidate-4.18", "stable-4.18"), "stable-4.19")]),
+    ],
+)
+def test_the_channel_that_is_suggested_is_that_of_the_command(version, channels, chosen):
+    target = release(version, channels=channels)
+    service = {"metadata": {"namespace": "n", "name": "hub"}, "status": {"policyEngineURI": "https://hub"}}
+    told = state(
+        target,
+        spec={"upstream": "https://hub/api/upgrades_info/v1/graph"},
+        services=(service,),
+        conditions=[condition("RetrievedUpdates", "NoChannel")],
+    )
+    (found,) = [each for each in findings(told, target) if each.code == "update-channel-missing"]
+    assert found.fix == f"oc adm upgrade channel {chosen}"
+    assert possible(told, [target])[0].commands[0] == found.fix
