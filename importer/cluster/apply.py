@@ -24,17 +24,17 @@ from importer.cluster.kinds import (
     NAMESPACE,
     NETWORK_POLICY,
     OPERATOR_HUB,
-    OWN_LABELS,
     SERVICE,
     SUBSCRIPTION,
     UPDATE_SERVICE,
     Resource,
+    has_own_label,
     kind_of,
 )
 from importer.cluster.resources.build import NAME as CA_NAME
 from importer.cluster.resources.catalog_source import defaults_off, is_default
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.openshift_release import foreign_name, lacks, with_graph, with_signatures
+from importer.cluster.resources.openshift_release import foreign_name, has_space, lacks, with_graph, with_signatures
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 
@@ -186,7 +186,8 @@ def _signature(writer: Writer, resource: Resource) -> None:
     """Add the signatures of a payload; what others have in a ConfigMap of the same name stays."""
     live = writer.client.get(CONFIG_MAP, resource.name, resource.namespace)
     name = resource.name
-    if live is not None and not OWN_LABELS.items() <= (live["metadata"].get("labels") or {}).items():
+    # A second one takes what a full one has no room for.
+    if live is not None and not (has_own_label(live) and has_space(live, resource)):
         if not lacks(live, resource):
             writer.leave(CONFIG_MAP.name, name, resource.namespace, "it has the signatures already")
             return

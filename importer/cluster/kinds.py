@@ -157,6 +157,11 @@ def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return body.get("status") or {}
 
 
+def has_own_label(body: Mapping[str, Any]) -> bool:
+    """Return whether an object is one that hub-import owns alone, by its label."""
+    return OWN_LABELS.items() <= (body["metadata"].get("labels") or {}).items()
+
+
 def is_owned(body: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
     """Return whether an object belongs to another one, by its `ownerReferences`."""
     owners, uid = body["metadata"].get("ownerReferences") or [], owner["metadata"].get("uid")

@@ -16,7 +16,7 @@ from common.retry import retry
 from common.text import enumeration
 from importer.cluster.api.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
 from importer.cluster.differences import diff_lines, differing, needed_patch, replaced_fields
-from importer.cluster.kinds import OWN_LABELS, Kind, Resource, kind_of
+from importer.cluster.kinds import Kind, Resource, has_own_label, kind_of
 from importer.cluster.resources.mirror_rules import FIELD
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ _RULES_STAY = "Do not delete the {kind} before its rules are in one of another n
 def _unless_foreign(resource: Resource, live: Body | None) -> Mapping[str, Any]:
     """Return the fields of an own object. Raises ClusterError where they would replace those of an object of others.
 
-    Up to OpenShift 4.5 no server-side apply reports such a conflict; the label tells whose object it is.
+    Up to OpenShift 4.5 no server-side apply reports such a conflict; the label says whose object it is.
     """
-    labels = ((live or {}).get("metadata") or {}).get("labels") or {}
-    if live is None or OWN_LABELS.items() <= labels.items():
+    if live is None or has_own_label(live):
         return resource.body
     replaced = sorted(replaced_fields(live, needed_patch(live, resource.body)))
     if replaced:

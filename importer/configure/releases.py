@@ -17,10 +17,10 @@ from importer.cluster.kinds import (
     CONFIG_NAMESPACE,
     INFRASTRUCTURE,
     NAMESPACE,
-    OWN_LABELS,
     SUBSCRIPTION,
     UPDATE_SERVICE,
     Resource,
+    has_own_label,
     status_of,
 )
 from importer.cluster.nodes import configures_nodes
@@ -121,19 +121,9 @@ def plan_releases(
     expected = releases_of(inventory, images)
     acknowledged = _acknowledged(state, cluster.acknowledged)
     plan = ReleasePlan(state, expected=expected, resources=acknowledged, notes=unfit(state, expected))
-    repository = _served(state, images, mirror)
+    repository = payload_repository(images, mirror, state.services or ())
     plan = _placed(client, plan, repository, has_graph=has_graph)
     return _following(plan, repository, has_graph=has_graph) if cluster.update_service else plan
-
-
-def _served(state: UpdateState, images: Sequence[MappedImage], mirror: Mirror) -> str:
-    """Return the repository of payloads; where the archive has none, that of the UpdateService. Empty: not known."""
-    if any(each.record.kind is ImageKind.RELEASE for each in images):
-        return payload_repository(images, mirror)
-    own = next((each for each in state.services or () if _is_own(each)), None)
-    if own is not None:
-        return str((own.get("spec") or {}).get("releases") or "")
-    return "" if mirror.releases_by_source else payload_repository(images, mirror)
 
 
 def _acknowledged(state: UpdateState, names: Sequence[str]) -> tuple[Resource, ...]:
@@ -166,7 +156,7 @@ def _placed(client: ClusterClient, plan: ReleasePlan, repository: str, *, has_gr
         return replace(plan, place=UpdatePlace(str(metadata["namespace"]), str(metadata["name"]), releases=repository))
     others = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in plan.state.services]
     left = [f"UpdateService {name} serves other releases, and stays as it is" for name in others]
-    place = UpdatePlace(_operator_namespace(client), replicas=_replicas(client))
+    place = UpdatePlace(_operator_namespace(client), replicas=_replicas(client), releases=repository)
     if why := _no_place(client, place, repository):
         return replace(plan, notes=(*plan.notes, *left, f"graph data: no UpdateService is written, because {why}"))
     return replace(plan, place=place, notes=(*plan.notes, *left))
@@ -192,13 +182,9 @@ def _exists(client: ClusterClient, namespace: str) -> bool:
 
 def serving(state: UpdateState, repository: str) -> Body | None:
     """Return the UpdateService for a repository of payloads, that of hub-import for another one, or None."""
-    services = sorted(state.services or (), key=lambda each: not _is_own(each))
+    services = sorted(state.services or (), key=lambda each: not has_own_label(each))
     same = (each for each in services if (each.get("spec") or {}).get("releases") == repository)
-    return next(same, None) or next((each for each in services if _is_own(each)), None)
-
-
-def _is_own(service: Body) -> bool:
-    return OWN_LABELS.items() <= (service["metadata"].get("labels") or {}).items()
+    return next(same, None) or next((each for each in services if has_own_label(each)), None)
 
 
 def _operator_namespace(client: ClusterClient) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from importer.cluster.kinds import OWN_LABELS, condition
+from importer.cluster.kinds import condition, has_own_label
 from importer.cluster.readiness.readiness import connection_state
 from importer.cluster.resources.catalog_source import address, is_default
 
@@ -96,9 +96,8 @@ class SourceState:
     @property
     def is_managed(self) -> bool:
         """Whether an apply created it."""
-        labels = self.body["metadata"].get("labels") or {}
         # The label alone covers catalogs of an older version, whose record has no expected content.
-        return self.expected is not None or OWN_LABELS.items() <= labels.items()
+        return self.expected is not None or has_own_label(self.body)
 
     @property
     def state(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, UnavailableError
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, OWN_LABELS, status_of
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, has_own_label, status_of
 from importer.cluster.microshift import microshift_version
 from importer.cluster.record import expected_catalogs
 from importer.cluster.release import Release
@@ -96,7 +96,7 @@ def own_sources(client: ClusterClient, record: str, namespace: str) -> list[Serv
     found = []
     for body in bodies:
         metadata, spec = body["metadata"], body.get("spec") or {}
-        if metadata.get("deletionTimestamp") or not OWN_LABELS.items() <= (metadata.get("labels") or {}).items():
+        if metadata.get("deletionTimestamp") or not has_own_label(body):
             continue
         expected = known.get(str(metadata["name"]))
         # One by address has no image; one whose image another account has changed is not what the record says.

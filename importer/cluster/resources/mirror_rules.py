@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ATTACHED, ImageKind
 from common.errors import ClusterError
-from importer.cluster.kinds import ICSP, IDMS, ITMS, OWN_LABELS, Resource
+from importer.cluster.kinds import ICSP, IDMS, ITMS, Resource, has_own_label
 
 if TYPE_CHECKING:
     from importer.mapping import MappedImage
@@ -101,7 +101,7 @@ class MergedRules:
 
 def listed(body: Mapping[str, Any], *, owned: bool = False) -> list[Listed]:
     """Return the rules of an object, with its kind and name. `owned`: also without the label of hub-import."""
-    owned = owned or OWN_LABELS.items() <= (body["metadata"].get("labels") or {}).items()
+    owned = owned or has_own_label(body)
     return [Listed(rule, body["kind"], str(body["metadata"]["name"]), owned) for rule in rules_of(body)]
 
 

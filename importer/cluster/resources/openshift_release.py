@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode, lacking_images
 from common.mapping import PAYLOADS
 from common.oci.image import Digest, hex_of
-from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UPDATE_SERVICE, Resource
+from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UPDATE_SERVICE, Resource, has_own_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +24,9 @@ SIGNATURE_LABEL = "release.openshift.io/verification-signatures"
 UPDATE_NAMESPACE = "openshift-update-service"
 UPDATE_NAME = "hub"
 GRAPH_PATH = "/api/upgrades_info/v1/graph"
+# Characters of the signatures in a ConfigMap, in base64, with their keys; Kubernetes limits its data to 1 MiB. It has room for
+# those of one release (`inventory.MAX_RELEASE_SIGNATURES`), and the cluster needs a single valid one.
+MAX_SIGNATURES = 900_000
 _DIGITS = 16  # of a digest, in the name of a ConfigMap
 _LABEL = 63  # characters of a label of DNS
 # openshift/cincinnati-operator, controllers/names.go: the route has the name of the UpdateService with this at its end, and the
@@ -81,7 +84,27 @@ def _config_map(digest: Digest, contents: Sequence[str]) -> Resource:
     }
     # `binaryData`: the cluster version operator does not read `data`, and a signature is no text.
     data = {f"{key_prefix(digest)}-{number}": content for number, content in enumerate(contents, 1)}
-    return Resource.of({"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata, "binaryData": data})
+    body = {"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata, "binaryData": fitting({}, data)}
+    return Resource.of(body)
+
+
+def fitting(present: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
+    """Return the first ones of `further` signatures that a ConfigMap with those of `present` has room for."""
+    found: dict[str, str] = {}
+    size = sum(len(key) + len(content) for key, content in present.items())
+    for key, content in further.items():
+        size += len(key) + len(content)
+        if size > MAX_SIGNATURES:
+            break
+        found[key] = content
+    return found
+
+
+def has_space(live: Body, resource: Resource) -> bool:
+    """Return whether a ConfigMap of signatures has room for all that it lacks."""
+    present = live.get("binaryData") or {}
+    added = merged(present, resource.body["binaryData"])
+    return fitting(present, added) == added
 
 
 def lacks(live: Body, resource: Resource) -> list[str]:
@@ -142,10 +165,17 @@ def refused(inventory: Inventory) -> Iterator[Problem]:
             yield Problem("warning", ProblemCode.SIGNATURE_MISSING, subject, message)
 
 
-def payload_repository(images: Iterable[MappedImage], mirror: Mirror) -> str:
-    """Return the repository of the payloads on the mirror, without a tag."""
-    found = (str(each.repository) for each in images if each.record.kind is ImageKind.RELEASE)
-    return next(found, str(mirror.at(PAYLOADS)))
+def payload_repository(images: Iterable[MappedImage], mirror: Mirror, services: Iterable[Body] = ()) -> str:
+    """Return the repository of the payloads on the mirror, without a tag; empty where it is not known.
+
+    `services`: the UpdateServices of the cluster. That of hub-import keeps its repository where the archive has no release.
+    """
+    if carried := next((each for each in images if each.record.kind is ImageKind.RELEASE), None):
+        return str(carried.repository)
+    if own := next((each for each in services if has_own_label(each)), None):
+        return str((own.get("spec") or {}).get("releases") or "")
+    # By source, only a payload says where payloads are.
+    return "" if mirror.releases_by_source else str(mirror.at(PAYLOADS))
 
 
 def has_graph(images: Iterable[MappedImage]) -> bool:
@@ -158,11 +188,12 @@ def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdateP
     graph = next((each for each in images if each.record.kind is ImageKind.GRAPH_DATA), None)
     if graph is None or place is None:
         return ()
-    if mirror.releases_by_source and not place.releases and not any(each.record.kind is ImageKind.RELEASE for each in images):
-        return ()  # where the payloads are is not known
+    releases = place.releases or payload_repository(images, mirror)
+    if not releases:
+        return ()
     spec = {
         "replicas": place.replicas,
-        "releases": place.releases or payload_repository(images, mirror),
+        "releases": releases,
         # By digest: with a tag the operator runs a pod of its own to see whether it has moved
         # (openshift/cincinnati-operator, controllers/updateservice_controller.go).
         "graphDataImage": str(graph.pinned),

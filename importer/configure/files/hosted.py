@@ -60,9 +60,7 @@ def read_hosted_cluster(path: Path) -> HostedCluster:
         raise UsageError(f"--hosted-cluster {path}: a field has another type than in the API", hint=hint) from error
 
 
-def hosted_files(
-    rules: Iterable[Pair], ca: str | None, known: HostedCluster | None, *, defaults_off: bool
-) -> dict[str, bytes]:
+def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | None, *, defaults_off: bool) -> dict[str, bytes]:
     """Return the patch of the HostedCluster, and the ConfigMap with the CAs of the mirrors.
 
     `known` None: the object could not be read, and its lists have to be added to the patch by hand. `defaults_off`: catalogs

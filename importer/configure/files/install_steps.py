@@ -47,8 +47,9 @@ then `create cluster` or `create ignition-configs`. These files have the signatu
 and the mirror rules that the install config does not have.
 """
 _CATALOGS = """
-Catalogs are among them, and the default ones are switched off. Where `capabilities` of the install config leaves out `marketplace`, copy the signatures
-(`99_hub-release-signature-*`) and the mirror rules alone: neither OperatorHub nor the namespace of catalogs exists then.
+Catalogs are among them, and the default ones are switched off. Where `capabilities` of the install config leaves out
+`marketplace`, copy the signatures (`99_hub-release-signature-*`) and the mirror rules alone: neither OperatorHub nor the
+namespace of catalogs exists then.
 """
 _AGENT = """
 ## Agent-based installer

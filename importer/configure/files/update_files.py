@@ -10,7 +10,7 @@ from common.errors import UsageError
 from common.serialization import dump_yaml
 from importer.cluster.kinds import MANAGED_NAMESPACE, UPDATE_SERVICE, Resource
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.openshift_release import GRAPH_PATH, merged
+from importer.cluster.resources.openshift_release import GRAPH_PATH, fitting, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,8 +59,8 @@ def for_updates(resources: Sequence[Resource]) -> bool:
 
 
 def with_earlier_signatures(resource: Resource, earlier: Mapping[tuple[str, str], Body]) -> Resource:
-    """Return the ConfigMap with the signatures that an earlier render has for the same payload."""
+    """Return the ConfigMap with the signatures that an earlier render has for the same payload, as far as there is room."""
     data = (earlier.get((resource.kind, resource.name)) or {}).get("binaryData")
     before = {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
     added = merged(before, resource.body["binaryData"])
-    return Resource.of({**resource.body, "binaryData": dict(sorted({**before, **added}.items()))})
+    return Resource.of({**resource.body, "binaryData": dict(sorted({**fitting(added, before), **added}.items()))})

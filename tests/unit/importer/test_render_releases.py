@@ -5,17 +5,28 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
+import msgspec
 import pytest
 import yaml
 
+from common.archive.inventory import ReleaseSignatureRecord
 from common.errors import UsageError
 from common.oci.image import Digest
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, scope
-from importer.cluster.resources.openshift_release import UpdatePlace, has_room, signature_name
+from importer.cluster.resources.openshift_release import (
+    MAX_SIGNATURES,
+    UpdatePlace,
+    has_room,
+    has_space,
+    key_prefix,
+    signature_name,
+    signatures,
+)
 from importer.configure.files.earlier import NONE, read_earlier
 from importer.configure.files.render import render_archive
 from importer.configure.files.roles import render_rbac
+from importer.configure.files.update_files import with_earlier_signatures
 from importer.mapping import Mirror
 from tests.fakes.carried_releases import COMPONENTS, GRAPH, PAYLOADS, Carried, inventory
 from tests.fakes.inventories import catalog, image
@@ -37,6 +48,27 @@ def rules(files, name="imagedigestmirrorset.yaml", field="imageDigestMirrors"):
         body["metadata"]["name"]: {each["source"]: each["mirrors"] for each in body["spec"][field]}
         for body in yaml.safe_load_all(files[name])
     }
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_signatures_of_a_payload_at_the_limit_of_a_config_map_and_beyond(beyond):
+    """Entries of one digest may have many, and those of renders over weeks are joined; an object has at most 1 MiB."""
+    target = Carried("4.18.45")
+    key = f"{key_prefix(target.digest)}-1"
+    half = MAX_SIGNATURES // 2 - len(key)
+    first, second = "a" * half, "b" * (half + beyond)
+    twice = [
+        msgspec.structs.replace(target.record(), signatures=(ReleaseSignatureRecord(content, "https://store"),))
+        for content in (first, second)
+    ]
+    (one,) = signatures(msgspec.structs.replace(inventory(target), releases=tuple(twice)))
+    assert list(one.body["binaryData"].values()) == ([first] if beyond else [first, second])
+    # What the archive has counts before what an earlier render has, and a cluster gets a second ConfigMap for it.
+    (fresh,) = signatures(msgspec.structs.replace(inventory(target), releases=(twice[1],)))
+    earlier = {**fresh.body, "binaryData": {key: first}}
+    joined = with_earlier_signatures(fresh, {("ConfigMap", fresh.name): earlier})
+    assert sorted(joined.body["binaryData"].values()) == ([second] if beyond else [first, second])
+    assert has_space(earlier, fresh) is not bool(beyond)
 
 
 @pytest.mark.parametrize("wide", ["repository", "namespace", *more(["registry"])])
