@@ -53,7 +53,7 @@ class _Page:
 
     @property
     def html(self) -> Markup:
-        """What was written, with an end for each open tag; empty where no text was."""
+        """The written HTML, with an end for each open tag; empty without text."""
         if self._room == MAX_SHOWN:
             return Markup("")
         ends = "".join(f"</{tag}>" for tag in reversed(self._open))

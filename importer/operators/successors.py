@@ -179,7 +179,7 @@ def _heads(catalogs: Iterable[Bundles]) -> Mapping[tuple[str, str], _Bundle]:
 def _chosen(catalogs: Iterable[Bundles], name: str, version: Version | None) -> tuple[_Bundle | None, tuple[str, ...]]:
     """Return the bundle of the catalog with the highest priority; catalogs of the same priority are an error of OLM v1.
 
-    A deprecated bundle of one catalog gives way to one of another that is not, whatever their priorities.
+    A deprecated bundle counts only where no catalog of any priority has another one.
     """
     found = [(each, one) for each in catalogs if (one := each.best(name, version)) is not None]
     found = [(each, one) for each, one in found if not one.deprecated] or found

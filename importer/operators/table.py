@@ -285,8 +285,8 @@ def _not_carried(row: Row, one: Extension, seen: Installed, outlook: Outlook) ->
     """Return the row of an operator that no catalog of hub-import has."""
     if seen.cluster_catalogs is None:
         return replace(row, reason="which ClusterCatalogs there are may not be read")
-    ours = {each.source[1] for each in outlook.offerings}
-    present = [name for name in sorted(seen.cluster_catalogs) if _may_use(one, name) and name not in ours]
+    written = {each.source[1] for each in outlook.offerings}
+    present = [name for name in sorted(seen.cluster_catalogs) if _may_use(one, name) and name not in written]
     if others := [name for name in present if name not in outlook.switched_off]:
         why = f"its package may be in ClusterCatalog {enumeration(others, _SHOWN)}, whose content is not known here"
         return replace(row, result=Result.UNCHANGED, reason=why)

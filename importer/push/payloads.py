@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from common.registry.settings import RegistrySettings
     from importer.cluster.updates.expected import ExpectedRelease
 
-    # Given releases, returns by name what is wrong with the payloads of some of them on the mirror.
+    # Given releases, returns the faults of their payloads on the mirror, by name of the release.
     AskMirror = Callable[[Sequence[ExpectedRelease]], Mapping[str, str]]
 
 
@@ -40,7 +40,7 @@ def _fault(client: RegistryClient, release: ExpectedRelease) -> str:
         found = client.head(place)
         signature = Reference(place.registry, place.repository, f"sha256-{hex_of(release.digest)}.sig")
         lacks_signature = release.sigstore and client.head(signature) is None
-    except HubError as error:  # the cluster is what was asked about; a mirror that does not answer is a finding
+    except HubError as error:  # the question is about the cluster; a mirror that does not answer is a finding
         return error.message
     if found is None:
         return f"there is no {place}: an update service would not see the release"
