@@ -147,8 +147,8 @@ def from_flags(
     if catalogs or packages or optional or images or not platform.asks:
         _require_valid_flags(catalogs, [*packages, *optional], images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
-    chosen = tuple(package_of_flag(text) for text in packages)
-    chosen += tuple(replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
+    left_to_catalog = (replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
+    chosen = (*map(package_of_flag, packages), *left_to_catalog)
     left_out = tuple(_excluded_by_flag(text, catalogs) for text in exclude)
     operators = tuple(
         OperatorRequest(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from common.text import shortened
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from common.archive.inventory import ReleaseRecord
+    from common.version import Key
 
 Document = dict[str, Any]
 _SHOWN = 12  # components in a line
@@ -22,10 +26,9 @@ def between(old: Sequence[ReleaseRecord], new: Sequence[ReleaseRecord]) -> Docum
     Changed is a release of one version and architecture with another payload.
     """
     before, after = ({(one.version, one.architecture): one for one in each} for each in (old, new))
+    known = _Predecessors([*old, *new])
     return {
-        "added": [
-            _named(one) | _components(_predecessor(one, [*old, *new]), one) for key, one in after.items() if key not in before
-        ],
+        "added": [_named(one) | _components(known.of(one), one) for key, one in after.items() if key not in before],
         "removed": [_named(one) for key, one in before.items() if key not in after],
         "changed": [
             _named(one) | {"from": before[key].digest, "to": one.digest} | _components(before[key], one)
@@ -46,17 +49,25 @@ def _named(one: ReleaseRecord) -> Document:
     return {"version": one.version, "architecture": one.architecture}
 
 
-def _predecessor(one: ReleaseRecord, others: Iterable[ReleaseRecord]) -> ReleaseRecord | None:
-    """Return the release of the same architecture with the highest version below."""
-    own = try_parse(one.version)
-    if own is None:
-        return None
-    lower = [
-        (version.key, other)
-        for other in others
-        if other.architecture == one.architecture and (version := try_parse(other.version)) and version.key < own.key
-    ]
-    return max(lower, key=lambda each: each[0])[1] if lower else None
+class _Predecessors:
+    """Releases by architecture, sorted by version: an inventory may have thousands."""
+
+    def __init__(self, releases: Iterable[ReleaseRecord]) -> None:
+        self._sorted: defaultdict[str, list[tuple[Key, ReleaseRecord]]] = defaultdict(list)
+        for one in releases:
+            if version := try_parse(one.version):
+                self._sorted[one.architecture].append((version.key, one))
+        for each in self._sorted.values():
+            each.sort(key=itemgetter(0))
+
+    def of(self, one: ReleaseRecord) -> ReleaseRecord | None:
+        """Return the release of the same architecture with the highest version below."""
+        own = try_parse(one.version)
+        listed = self._sorted[one.architecture]
+        place = bisect_left(listed, own.key, key=itemgetter(0)) if own else 0
+        # Of several that differ in build metadata alone, the first.
+        place = bisect_left(listed, listed[place - 1][0], key=itemgetter(0)) if place else -1
+        return listed[place][1] if place >= 0 else None
 
 
 def _components(old: ReleaseRecord | None, new: ReleaseRecord) -> Document:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from common.archive.inventory import ReleaseSignatureRecord
-    from common.oci.image import Platform
+    from common.oci.image import Digest, Platform
     from exporter.context import ExportContext
     from exporter.releases.payload import Payload
     from exporter.releases.selection import SelectedRelease
@@ -35,6 +35,12 @@ class ReadRelease:
     unverified: bool
 
     @property
+    def digest(self) -> Digest:
+        """The digest of the payload."""
+        assert self.image.tree is not None
+        return self.image.tree.root.digest
+
+    @property
     def needed_by(self) -> tuple[str, ...]:
         """The entry of `neededBy` for the images of the release."""
         return (f"{RELEASE_GROUP}/{release_tag(self.payload.version, self.payload.architecture)}",)
@@ -47,7 +53,6 @@ class ReadRelease:
     @property
     def record(self) -> ReleaseRecord:
         """The release in the inventory."""
-        assert self.image.tree is not None
         listed = (
             ComponentRecord(one.name, WantedImage(one.reference, ImageKind.COMPONENT).source) for one in self.payload.images
         )
@@ -55,7 +60,7 @@ class ReadRelease:
             self.payload.version,
             self.payload.architecture,
             self.image.wanted.source,
-            self.image.tree.root.digest,
+            self.digest,
             self.selected.okd,
             self.selected.channels,
             self.payload.errata,
@@ -89,10 +94,8 @@ class ReleaseReader:
         """Return a release, or why it cannot be carried; None for one that `blockedImages` leaves out."""
         try:
             return self._read(selected)
-        except (SpaceError, InterruptedByUserError):
+        except (SpaceError, InterruptedByUserError, UsageError):
             raise  # no fault of this release: the next one would fail as well
-        except UsageError:
-            raise
         except HubError as error:
             return error
         finally:
@@ -127,7 +130,7 @@ def named(selected: SelectedRelease) -> str:
 def names_of(one: SelectedRelease | ReadRelease) -> tuple[str, ...]:
     """Return how --unverified-release may name a release: by its version, for one architecture, by its digest."""
     if isinstance(one, ReadRelease):
-        version, architecture, digest = one.payload.version, one.payload.architecture, str(one.record.digest)
+        version, architecture, digest = one.payload.version, one.payload.architecture, str(one.digest)
     else:
         version, architecture, digest = one.version, one.architecture, one.payload.digest or ""
     names = (version, f"{version}-{architecture}", release_tag(version, architecture)) if version else ()
