@@ -67,7 +67,7 @@ NO_RELEASES = PlatformRequest()
 
 
 def channel_faults(channel: ReleaseChannel, where: str) -> Iterator[UsageError]:
-    """Yield what is wrong with the request for a channel; messages begin with `where`."""
+    """Yield the faults of the request for a channel; messages begin with `where`."""
     if not is_channel(channel.name):
         yield UsageError(
             f"{where}: {channel.name[:100]!r} is no channel", hint="For example stable-4.18, eus-4.18, or stable-scos-4 of OKD."
@@ -88,7 +88,7 @@ def channel_faults(channel: ReleaseChannel, where: str) -> Iterator[UsageError]:
 
 
 def architecture_fault(name: str, where: str) -> UsageError | None:
-    """Return what is wrong with an architecture, if anything."""
+    """Return the fault of an architecture, if it has one."""
     if name in ARCHITECTURES:
         return None
     meant = _OTHER_NAMES.get(name.lower(), name.lower())

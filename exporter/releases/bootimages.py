@@ -40,7 +40,7 @@ class Machine:
 
 
 def machines(raw: bytes, where: str, architectures: Collection[str]) -> tuple[Machine, ...]:
-    """Return the disk images for some architectures, each image once, sorted by name; those of others are not looked at.
+    """Return the disk images for some architectures, each once, sorted by name. Those for other architectures are not read.
 
     Raises PayloadError for a file that is no such ConfigMap, and for an image of these architectures without a digest;
     DocumentError for text that cannot be read.

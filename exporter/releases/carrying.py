@@ -79,7 +79,7 @@ def find(settings: ExportSettings, context: ExportContext) -> CarriedReleases:
         raise UsageError(
             "blockedImages leaves out all that is requested", hint="Its patterns match the payload of each release."
         )
-    # Paths lead over carried releases only: what is left out is a problem of its own.
+    # Paths lead over carried releases only: each one that is left out is a problem.
     have = {(one.payload.architecture, one.payload.version) for one in found.releases}
     paths = [path for path in selection.paths if all((path.architecture, name) in have for name in _versions(path))]
     return CarriedReleases(tuple(found.releases), tuple(paths), (*selection.problems, *found.problems))

@@ -1,6 +1,6 @@
 """Graph data: channels, risks and known issues of updates, for the OpenShift Update Service of the disconnected side.
 
-Sources: openshift/cincinnati, openshift_secondary_metadata_parser/plugin.rs (what is read of it, and which versions);
+Sources: openshift/cincinnati, openshift_secondary_metadata_parser/plugin.rs (the files that it reads, and their versions);
 openshift/cincinnati-operator, docs/graph-data-init-container.md (how the image is used).
 """
 

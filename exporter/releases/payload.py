@@ -1,4 +1,4 @@
-"""The payload of a release: its version, the images that it consists of, and what it says about itself. No I/O of its own.
+"""The payload of a release: its version, the images that it consists of, and its metadata. No I/O.
 
 Sources: openshift/oc, pkg/cli/admin/release/new.go; openshift/cluster-version-operator, pkg/payload/payload.go (what a cluster
 checks); openshift/cincinnati, graph_builder/release.rs (what the OpenShift Update Service checks).
@@ -110,7 +110,7 @@ def read(tree: Tree, stored: Stored, source: str, *, version: str = "", kubevirt
     return found
 
 
-# What is read of the documents; for Go null and absent are the same.
+# The fields that are read of the documents; for Go null and absent are the same.
 
 
 class _From(msgspec.Struct):
@@ -255,7 +255,7 @@ def _image_references(raw: bytes) -> tuple[str, tuple[Component, ...]]:
 
 
 def _components(tags: Sequence[_Tag], faults: list[str]) -> Iterator[Component]:
-    """Yield the components; what is wrong with the others is appended to `faults`."""
+    """Yield the components; the faults of the other tags are appended to `faults`."""
     names: set[str] = set()
     for tag in tags:
         name, text = tag.name or "", (tag.from_ and tag.from_.name) or ""
@@ -308,7 +308,7 @@ def _unlisted(tree: Tree, one: _One, source: str, *, several: bool) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class _Disks:
-    """The disk images for OpenShift Virtualization, and what is to be said of those that are missing."""
+    """The disk images for OpenShift Virtualization, with problems and notes about missing ones."""
 
     machines: tuple[Machine, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -316,7 +316,7 @@ class _Disks:
 
 
 def _disks(one: _One, architectures: Sequence[str], tag: str, source: str) -> _Disks:
-    """Return the disk images of some architectures. What is wrong with them is a problem: the release itself is complete."""
+    """Return the disk images of some architectures. Their faults are problems: the release is complete without them."""
     text = f"release {one.version}: the disk image for OpenShift Virtualization (kubeVirtContainer)"
     try:
         machines = _machines(one, architectures, tag)

@@ -102,7 +102,7 @@ class ReleaseReader:
             self._progress.advance(1)
 
     def _read(self, selected: SelectedRelease) -> ReadRelease | None:
-        # A release by a tag is pinned here, so that what is verified is what is pulled.
+        # A release by a tag is pinned here, so that the digest that is verified is the one that is pulled.
         digest = selected.payload.digest or self._client.document(selected.payload).digest
         reference = selected.payload.pinned(digest)
         wanted = WantedImage(reference, ImageKind.RELEASE, platforms=self._request.platforms)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MAX_FILE = 1024 * 1024  # bytes; a published key has 2 KB, one with many signatures of others some hundred
+MAX_FILE = 1024 * 1024  # bytes; a published key has 2 KB, one that many people signed some hundred
 MAX_PACKETS = 5_000  # of a file: each may be a signature, whose verification takes up to 0.3 ms
 _MAX_USER = 8192  # bytes of a user ID whose signatures are read; GnuPG writes at most 2,048
 _MIN_BITS, _MAX_BITS, _MAX_EXPONENT = 2048, 8192, 1 << 31  # of RSA; Go's openpgp has the last limit too
@@ -303,14 +303,14 @@ def _hashed_key(body: bytes) -> bytes:
 
 
 def _own_signatures(key: PublicKey, body: bytes, packets: Iterable[openpgp.Packet]) -> Iterator[openpgp.SignaturePacket]:
-    """Yield the signatures of a key over itself and its users: revocations, and what is verified or made with SHA-1."""
+    """Yield the signatures of a key over itself and its users: revocations, and those that are verified or made with SHA-1."""
     subject = _hashed_key(body)
     about = subject
     for packet in packets:
         if packet.tag == openpgp.PUBLIC_SUBKEY:
             return
         if packet.tag in (openpgp.USER_ID, openpgp.USER_ATTRIBUTE):
-            # Of pictures nothing is read: what is stated next to one is stated next to a name too.
+            # Pictures are passed over: the key states the same next to a name.
             named = packet.tag == openpgp.USER_ID and len(packet.body) <= _MAX_USER
             about = subject + b"\xb4" + len(packet.body).to_bytes(4, "big") + packet.body if named else b""
         if packet.tag != openpgp.SIGNATURE or not about:

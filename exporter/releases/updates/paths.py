@@ -1,6 +1,6 @@
 """Update paths: the shortest way from one release to another. Pure.
 
-Plain edges go first, whatever their number: they are recommended for every cluster. Of several shortest paths the one with the
+Plain edges go first, however many there are: they are recommended for every cluster. Of several shortest paths the one with the
 highest versions in between is taken, from the first step on, as oc-mirror does (openshift/oc-mirror,
 internal/pkg/release/core-cincinnati.go); so the result does not depend on the order of the graph.
 """

@@ -135,8 +135,8 @@ def neighbours(channel: str, is_known: Callable[[str], bool]) -> list[str]:
     ordered = list(dict.fromkeys([*near, *PREFIXES]))
     found = [name for each in ordered if (name := f"{each}-{major}.{minor}") != channel and is_known(name)]
     step = 2 if ordered[0] == "eus" else 1  # only even minor versions have extended update support
-    beside = (minor - step, minor + step) if not minor % step else (minor - 1, minor + 1)
-    found += [name for each in beside if each >= 0 and is_known(name := f"{ordered[0]}-{major}.{each}")]
+    near_minors = (minor - step, minor + step) if not minor % step else (minor - 1, minor + 1)
+    found += [name for each in near_minors if each >= 0 and is_known(name := f"{ordered[0]}-{major}.{each}")]
     return found or _highest(ordered[0], major, minor, is_known)
 
 
