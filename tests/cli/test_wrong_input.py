@@ -180,6 +180,7 @@ def test_not_a_size(side):
     refused(side.create("--catalog", sources.CATALOG, "--package", PACKAGE, "--volume-size", "large"), 2, "not a size", "4GiB")
 
 
+@pytest.mark.more
 def test_too_little_space(side, tmp_path):
     mounted = "mount -t tmpfs -o size=768k none {0} && exec {1} create --catalog {2} --package {3} --output {0}/out"
     script = mounted.format(tmp_path, BIN / "hub-export", sources.CATALOG, PACKAGE)

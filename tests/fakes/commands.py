@@ -6,10 +6,13 @@ import atexit
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,21 @@ def run(
     else:
         done = _server(os.getpid()).run(command, environ, where, source, _TIMEOUT_S, started=started)
     return _checked(program, Result(done.returncode, _text(done.stdout), _text(done.stderr)))
+
+
+def killed_when(
+    moment: Callable[[], bool], program: str, *arguments: str | Path, env: Mapping[str, str] | None = None
+) -> Result:
+    """Run a command and kill it at a moment, unless it has ended before."""
+
+    def kill(process: int) -> None:
+        with suppress(ProcessLookupError):
+            while not moment():
+                os.kill(process, 0)
+                time.sleep(0.003)
+            os.kill(process, signal.SIGKILL)
+
+    return run(program, *arguments, env=env, started=kill)
 
 
 def _text(output: bytes) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trustme
 
 from common.archive.inventory import Inventory
@@ -29,6 +33,36 @@ PACKAGES = ("alpha", "beta", "gamma")
 # The ways from version 0.9.0, by bundle, where a catalog is made with them: by `replaces` and by skipRange.
 UPDATES = {"alpha.v1.0.0": Edges(replaces="alpha.v0.9.0"), "beta.v1.0.0": Edges(skip_range=">=0.8.0 <1.0.0")}
 NODE_CA = trustme.CA().cert_pem.bytes().decode()
+
+
+def made_once(factory: pytest.TempPathFactory, make: Callable[[Path], object]) -> Path:
+    """Return a folder that `make` has filled, once for all workers of a run. Read only."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / make.__name__
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            make(folder)
+            (folder / "done").touch()
+    return folder
+
+
+def shared_updates(factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of `export_updates`, which every worker reads."""
+    return made_once(factory, export_updates) / "updates"
+
+
+def shared_both(factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the archives of `export_both`, which every worker reads."""
+    folder = made_once(factory, export_both)
+    return {name: folder / name for name in ("file-based", "sqlite")}
+
+
+def shared_real(factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of `export_real`, which every worker reads."""
+    return made_once(factory, export_real) / "out"
 
 
 def export_both(folder: Path) -> dict[str, Path]:

@@ -18,6 +18,7 @@ from tests.fakes.commands import run
 from tests.fakes.databases import rows
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 from tests.unit.exporter.catalog.readers.test_sqlite import properties, shape
 
 pytestmark = pytest.mark.integration
@@ -121,7 +122,7 @@ def packages_of(manifests):
     }
 
 
-@pytest.mark.parametrize("kind", [nested, flattened])
+@pytest.mark.parametrize("kind", [flattened, *more([nested])])
 def test_an_app_registry_becomes_the_same_image(manifests, registry, kind):
     archives = {name: kind(files) for name, files in packages_of(manifests).items()}
     with AppRegistry(archives) as apps:

@@ -7,7 +7,6 @@ and runs in `make test`; the others run in `make test-all`.
 from __future__ import annotations
 
 import base64
-import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import NODE_CA, Site, export_both, export_updates
+from tests.fakes.sites import NODE_CA, Site, shared_both, shared_updates
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -222,8 +221,11 @@ ALLOWED = (
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     """Return what makes an archive of a format, once."""
-    folder = tmp_path_factory.mktemp("archives")
-    return functools.cache(lambda name: export_updates(folder) if name == "updates" else export_both(folder)[name])
+
+    def archive(name):
+        return shared_updates(tmp_path_factory) if name == "updates" else shared_both(tmp_path_factory)[name]
+
+    return archive
 
 
 class Configured:

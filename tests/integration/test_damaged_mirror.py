@@ -35,7 +35,8 @@ def mirror(tmp_path):
 
 def push(archive, mirror, *more, prefix=""):
     place = ("--registry", f"{mirror.host}{prefix}", "--insecure", mirror.host)
-    return run("hub-import", "push", archive, *place, "--format", "json", *more)
+    # Seconds that it waits for a registry of which a manifest is damaged: docker-registry says 500 or 404 for good.
+    return run("hub-import", "push", archive, *place, "--format", "json", *more, env={"HUB_REGISTRY_PATIENCE": "1"})
 
 
 def file_of(mirror, digest):
@@ -140,7 +141,7 @@ def test_what_was_repaired_is_pushed(archive, mirror):
 
 @pytest.mark.parametrize(
     ("document", "share"),
-    [("image", 0.5), ("child", 0), *(pytest.param(*each, marks=pytest.mark.more) for each in (("image", 0), ("child", 0.5)))],
+    [("child", 0), *(pytest.param(*each, marks=pytest.mark.more) for each in (("image", 0), ("image", 0.5), ("child", 0.5)))],
 )
 def test_a_short_manifest_is_named(archive, mirror, document, share):
     assert push(archive, mirror).status == 0

@@ -14,7 +14,7 @@ from importer.archive.reader import Archive
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.servers import docker_registry
-from tests.fakes.sites import export_real
+from tests.fakes.sites import shared_real
 from tests.samples import RELEASES
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 def made(tmp_path_factory):
     """An archive, and a mirror that has its images: (directory, host)."""
     home = tmp_path_factory.mktemp("made")
-    archive = export_real(home)
+    archive = shared_real(tmp_path_factory)
     with docker_registry(home, name="mirror") as mirror:
         place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host]
         assert run("hub-import", "push", archive, *place).status == 0
@@ -188,6 +188,7 @@ def asked_of(cluster: FakeCluster) -> set[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.more  # in `make test`: test_least_privilege.py, where the cluster refuses what they do not grant
 @pytest.mark.parametrize("release", ["4.12", "4.18"])
 def test_the_cluster_role_covers_all_that_is_asked_for(made, tmp_path, release):
     archive, host = made

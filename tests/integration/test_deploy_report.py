@@ -16,7 +16,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.commands import BIN, run
 from tests.fakes.servers import docker_registry
-from tests.fakes.sites import export_real
+from tests.fakes.sites import shared_real
 from tests.integration.test_deploy import serving, to
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """An archive, and an empty mirror: (directory, host)."""
     home = tmp_path_factory.mktemp("place")
-    archive = export_real(home)
+    archive = shared_real(tmp_path_factory)
     with docker_registry(home, name="mirror") as mirror:
         yield archive, mirror.host
 
@@ -158,6 +158,7 @@ def _home(tmp_path):
     return tmp_path
 
 
+@pytest.mark.more
 def test_a_directory_that_ends_with_a_slash_takes_the_page(place, tmp_path):
     archive, _host = place
     (tmp_path / "pages").mkdir()

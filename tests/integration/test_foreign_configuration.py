@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both
+from tests.fakes.sites import Site, shared_both
 
 pytestmark = pytest.mark.integration
 INSTALLER = base64.b64encode(b"installer:pulls-the-release").decode()
@@ -18,7 +18,7 @@ ROBOT = base64.b64encode(b"robot:pulls-operators").decode()
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    return export_both(tmp_path_factory.mktemp("archives"))
+    return shared_both(tmp_path_factory)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index, seed
 from tests.fakes.servers import docker_registry, require
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 IMAGES = {"org/app": image([b"shared", b"own of app"]), "org/tool": image([b"shared", b"own of tool"])}
@@ -77,7 +78,7 @@ def test_heal_writes_a_missing_manifest(tmp_path, archive):
         assert pulled(mirror, "org/app", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("share", [[], ["--volumes", "1"]], ids=["whole", "shard"])
+@pytest.mark.parametrize("share", [[], *more([["--volumes", "1"]])], ids=["whole", "shard"])
 def test_heal_writes_a_missing_manifest_below_an_index(share, tmp_path, archive):
     """The index and its tag are there, and by them all looks well."""
     with docker_registry(tmp_path, name="mirror") as mirror:

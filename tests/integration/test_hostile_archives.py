@@ -87,7 +87,7 @@ def refused(done, *, status=4):
 
 
 # Free form, a list of strings, a list of objects; the others have the same forms.
-@pytest.mark.parametrize("name", ["image set", "neededBy", "problems", *more(["template", "images", "blobs"])])
+@pytest.mark.parametrize("name", ["image set", "neededBy", *more(["problems", "template", "images", "blobs"])])
 def test_a_small_volume_whose_inventory_is_huge_is_refused_unread(archives, tmp_path, name):
     path = archives(name)
     assert path.stat().st_size < 64 * 1024
@@ -97,12 +97,16 @@ def test_a_small_volume_whose_inventory_is_huge_is_refused_unread(archives, tmp_
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["verify"],
         ["push", "--registry", "localhost:1"],
-        ["serve", "--listen", "127.0.0.1:0"],
-        ["receipt", "--registry", "localhost:1", "--output", "receipt.json"],
         ["verify", "--key"],
-        *more([["inspect", "--key"]]),
+        *more(
+            [
+                ["verify"],
+                ["serve", "--listen", "127.0.0.1:0"],
+                ["receipt", "--registry", "localhost:1", "--output", "receipt.json"],
+                ["inspect", "--key"],
+            ]
+        ),
     ],
     ids=" ".join,
 )
@@ -182,9 +186,14 @@ def document(kind: str) -> bytes:
     [
         ("re-request", ["create", "--only"]),
         ("receipt", ["create", "--image", "localhost:1/a:b", "--receipt"]),
-        ("plan", ["create", "--plan"]),
-        ("target", ["plan", "--image", "localhost:1/a:b", "--target"]),
-        pytest.param("plan", ["diff"], marks=pytest.mark.more),
+        *(
+            pytest.param(*each, marks=pytest.mark.more)
+            for each in (
+                ("plan", ["create", "--plan"]),
+                ("target", ["plan", "--image", "localhost:1/a:b", "--target"]),
+                ("plan", ["diff"]),
+            )
+        ),
     ],
 )
 def test_other_documents_are_bounded_alike(tmp_path, kind, arguments):

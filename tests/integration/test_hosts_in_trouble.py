@@ -14,6 +14,7 @@ from tests.samples import more
 
 pytestmark = pytest.mark.integration
 APP = image([b"layer"])
+BRIEF = {"HUB_REGISTRY_PATIENCE": "1"}  # seconds, where a host is out for good
 LATIN_1 = b'{"errors": [{"code": "DENIED", "message": "acc\xe8s refus\xe9"}]}'
 
 
@@ -25,8 +26,8 @@ def create(registry, output, *arguments, name="org/app:v1", env=None):
     )
 
 
-def push(archive, host):
-    return run("hub-import", "push", archive, "--registry", host, "--insecure", host, "--format", "json")
+def push(archive, host, *more, env=None):
+    return run("hub-import", "push", archive, "--registry", host, "--insecure", host, *more, env=env)
 
 
 def test_an_error_that_is_not_utf_8_is_an_error_all_the_same(tmp_path):
@@ -52,11 +53,11 @@ def test_a_mirror_that_always_asks_to_wait_gets_no_further_questions(tmp_path, s
         assert create(source, tmp_path / "out").status == 0
     with FakeRegistry() as mirror:
         mirror.fault("*", "/manifests/", status=status, headers={"Retry-After": "0"}, times=1000)
-        done = push(tmp_path / "out", mirror.host)
+        done = push(tmp_path / "out", mirror.host, "--format", "json", env=BRIEF)
         assert done.status == 5
         assert done.json["problems"]
         assert {request.method for request in mirror.log("", "/manifests/")} == {"HEAD"}
-        told = run("hub-import", "push", tmp_path / "out", "--registry", mirror.host, "--insecure", mirror.host)
+        told = push(tmp_path / "out", mirror.host, env=BRIEF)
     assert "1 image: 0 already there" in told.stdout
 
 
@@ -90,13 +91,13 @@ def test_a_client_key_without_its_certificate_is_named(tmp_path):
     assert f"{folder}/client.key: there is no client.cert beside it" in done.stderr
 
 
-@pytest.mark.parametrize("blobs", [12, 2])
+@pytest.mark.parametrize("blobs", [12, *more([2])])
 def test_a_source_that_is_out_for_too_long_ends_the_run_and_the_next_one_goes_on(tmp_path, blobs):
     """A 503 on blobs beyond the patience is no reason to finish an archive that lacks them."""
     with FakeRegistry() as source:
         source.add_image("org/app", image([b"layer %d" % number for number in range(blobs)]), tag="v1")
         out = source.fault("GET", "/blobs/", times=1000, status=503)
-        done = create(source, tmp_path / "out", env={"HUB_REGISTRY_PATIENCE": "1"})
+        done = create(source, tmp_path / "out", env=BRIEF)
         assert done.status == 5
         assert "HTTP 503" in done.stderr
         assert "it continues where it stopped" in done.stderr
@@ -110,7 +111,7 @@ def test_a_source_that_goes_away_ends_the_run_and_the_next_one_goes_on(tmp_path)
     with FakeRegistry() as source:
         source.add_image("org/app", parts, tag="v1")
         gone = source.fault("GET", "/blobs/", skip=12, times=1000, drop=True)
-        done = create(source, tmp_path / "out", "--jobs", "12")
+        done = create(source, tmp_path / "out", "--jobs", "12", env=BRIEF)
         assert done.status == 5
         assert "given up after 8 blobs in a row" in done.stderr
         assert "it continues where it stopped" in done.stderr

@@ -14,12 +14,13 @@ from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
 from tests.fakes.link import Link
 from tests.fakes.servers import docker_registry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 PACKAGE = "openshift-cert-manager-operator"
 
 
-@pytest.mark.parametrize("moment", ["looking up", "fetching"])
+@pytest.mark.parametrize("moment", ["fetching", *more(["looking up"])])
 def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=400_000, level=0)
     with docker_registry(tmp_path, name="source") as source, Link(source.host, rate=2_000_000) as slow:

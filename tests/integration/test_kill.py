@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from urllib.parse import unquote
@@ -24,7 +22,7 @@ from common.registry.settings import RegistrySettings
 from exporter.archive.output import read_journal
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
-from tests.fakes.commands import BIN, run
+from tests.fakes.commands import killed_when, run
 from tests.fakes.link import Link
 from tests.fakes.servers import docker_registry
 from tests.samples import more
@@ -62,19 +60,21 @@ def create(home, output):
     ]
 
 
-def killed(command, log, growth, after_s):
+def killed(program, arguments, log, growth, after_s):
     """Run a command and kill it once a registry's log has grown by so many bytes, a moment later; unless it was done before.
 
     What it has asked for says how far it is, however slow or quick the machine is just now.
     """
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
     before = log.stat().st_size
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    while process.poll() is None and log.stat().st_size < before + growth:
-        time.sleep(0.003)
-    time.sleep(after_s)
-    process.send_signal(signal.SIGKILL)
-    return process.wait(), log.stat().st_size - before
+
+    def moment():
+        if log.stat().st_size < before + growth:
+            return False
+        time.sleep(after_s)
+        return True
+
+    done = killed_when(moment, program, *arguments, env=EPOCH)
+    return done.status, log.stat().st_size - before
 
 
 def complete(output):
@@ -103,8 +103,9 @@ def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path,
     kills, left = 0, logged
     while kills < KILLS.get(seed, 5):
         before, had = len(lines(source)), complete(output)
-        command = [str(BIN / "hub-export"), *create(home, output)]
-        status, grown = killed(command, source.log, chance.uniform(0.05, 1.0) * left, chance.uniform(0, 0.1))
+        status, grown = killed(
+            "hub-export", create(home, output), source.log, chance.uniform(0.05, 1.0) * left, chance.uniform(0, 0.1)
+        )
         left = max(left - grown, logged // 10)
         fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
         assert not fetched & had, "what was whole was fetched again"
@@ -138,7 +139,7 @@ def test_push_killed_again_and_again_ends_in_a_complete_registry(world, tmp_path
         kills, longest = 0, logged  # to begin with: a push asks for about as much as the export
         while kills < KILLS.get(seed, 5):
             growth, moment_s = chance.uniform(0.05, 1.0) * longest, chance.uniform(0, 0.1)
-            status, _ = killed([str(BIN / "hub-import"), *push], mirror.log, growth, moment_s)
+            status, _ = killed("hub-import", push, mirror.log, growth, moment_s)
             kills += status == -signal.SIGKILL
             longest *= 1.0 if status == -signal.SIGKILL else 0.6  # what is there already is not sent any more
         done = run("hub-import", *push)
@@ -176,15 +177,13 @@ def test_another_image_set_takes_over_what_is_there(world, tmp_path):
     whole = (home / "registries.conf").read_text()
     with Link(source.host, rate=1_000_000, hold_after=30_000_000) as slow:
         (tmp_path / "registries.conf").write_text(whole.replace(source.host, slow.host))
-        command = [str(BIN / "hub-export"), *create(tmp_path, output)]
-        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None and not (output / JOURNAL_NAME).exists():
-            time.sleep(0.02)
-        while process.poll() is None and len(complete(output)) < 6 and not slow.held.is_set():
+
+        def moment():
             time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+            return (output / JOURNAL_NAME).exists() and (slow.held.is_set() or len(complete(output)) >= 6)
+
+        killed = killed_when(moment, "hub-export", *create(tmp_path, output), env=EPOCH)
+        assert killed.status == -signal.SIGKILL
     had = complete(output)
     assert had
     before = len(lines(source))

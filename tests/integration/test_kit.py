@@ -30,6 +30,7 @@ from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import REAL_PASSWORD, REAL_USER
 from tests.fakes.servers import docker_registry, free_port, require
 from tests.fakes.wheelhouse import fill, offer
+from tests.samples import more
 
 PYTHON = "{}.{}".format(*sys.version_info)
 ARCHITECTURE = next((name for name, machine in MACHINES.items() if machine == platform.machine()), "")
@@ -437,10 +438,10 @@ def test_a_base_has_to_be_one(base, wheels, tmp_path):
         ([], "library/none:1", 5, "library/none:1"),
         (["--image-python", PYTHON], "library/silent:1", 0, ""),
     ]
-    for number, (more, reference, status, said) in enumerate(cases):
+    for number, (options, reference, status, said) in enumerate(cases):
         path = tmp_path / f"kit{number}"
-        done = make_image(base, wheels, path, *more, reference=reference)
-        assert (done.status, said in done.stderr) == (status, True), (more, done.stderr)
+        done = make_image(base, wheels, path, *options, reference=reference)
+        assert (done.status, said in done.stderr) == (status, True), (options, done.stderr)
         assert path.exists() == (status == 0)
 
 
@@ -486,7 +487,7 @@ def _signed(kit, tmp_path, algorithm):
     return public
 
 
-@pytest.mark.parametrize("algorithm", ["ed25519", "ecdsa-p256"])
+@pytest.mark.parametrize("algorithm", ["ed25519", *more(["ecdsa-p256"])])
 def test_the_installer_checks_a_signature_before_anything_else(copy, tmp_path, algorithm):
     """A kit whose wheels and checksums were both exchanged: the sums in the same folder say nothing about that."""
     require("openssl")

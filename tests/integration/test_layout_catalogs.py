@@ -49,7 +49,7 @@ def theirs(side, tmp_path_factory):
     return output
 
 
-@pytest.mark.parametrize("name", ["oci:{}/layout:v4.18", "oci:{}/layout", "{}/index.tar", *more(["oci-archive:{}/index.tar"])])
+@pytest.mark.parametrize("name", ["oci:{}/layout:v4.18", "{}/index.tar", *more(["oci:{}/layout", "oci-archive:{}/index.tar"])])
 def test_a_layout_gives_what_the_registry_gives(side, theirs, tmp_path, name):
     home, registry = side
     registry.requests.clear()

@@ -14,7 +14,7 @@ from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both, export_images
+from tests.fakes.sites import Site, export_images, shared_both
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ RARE_4_3 = {("patch", "services"), ("patch", "deployments"), ("patch", "configma
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    return export_both(tmp_path_factory.mktemp("archives"))
+    return shared_both(tmp_path_factory)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tests.fakes.factories import ImageParts, IndexParts, Parts
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import docker_registry
 from tests.fakes.serving import serving
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 SERVED = [
@@ -140,7 +141,7 @@ def layout_of(parts: Parts, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("served", ["text/plain", ""])
+@pytest.mark.parametrize("served", ["", *more(["text/plain"])])
 def test_catalogs_and_signatures_go_the_same_way(tmp_path: Path, served: str) -> None:
     bundle = bare(factories.image([{"manifests/csv.yaml": b"kind: ClusterServiceVersion\nname: alpha\n"}]), served)
     signature = bare(factories.image([b"signed"], subject=bundle.descriptor, artifact_type="application/vnd.example"), served)

@@ -16,7 +16,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry, Quay
-from tests.fakes.sites import Site, export_both, export_images
+from tests.fakes.sites import Site, export_images, shared_both
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -55,8 +55,16 @@ def imported(command: str, archive: Path, mirror: FakeRegistry, prefix: str, log
     return run("hub-import", command, archive, *place, "--format", "json", *more)
 
 
-@pytest.mark.parametrize("needs_repository", [False, True])
-@pytest.mark.parametrize("namespace", ["mirror", "mirror/ocp"])
+# Any two together.
+PLACES = [("basic", "mirror", False), ("basic", "mirror/ocp", True), ("token", "mirror", True), ("token", "mirror/ocp", False)]
+FURTHER = [(kind, namespace, not needs) for kind, namespace, needs in PLACES]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "namespace", "needs_repository"),
+    [PLACES[0], PLACES[2], *(pytest.param(*each, marks=pytest.mark.more) for each in (PLACES[1], PLACES[3], *FURTHER))],
+    indirect=["mirror"],
+)
 def test_push_and_receipt(archive: Path, mirror: FakeRegistry, tmp_path: Path, namespace: str, needs_repository: bool) -> None:
     mirror.quay.needs_repository = needs_repository
     login = authfile(tmp_path, mirror.host, namespace)
@@ -123,8 +131,10 @@ def test_sources_below_a_namespace(mirror: FakeRegistry, tmp_path: Path) -> None
     assert done.status == 0, done.stdout + done.stderr
 
 
-def test_deploy_with_a_credential_of_a_namespace_for_the_nodes(tmp_path: Path) -> None:
-    archive = export_both(tmp_path)["file-based"]
+def test_deploy_with_a_credential_of_a_namespace_for_the_nodes(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    archive = shared_both(tmp_path_factory)["file-based"]
     with FakeCluster("4.18") as cluster, FakeRegistry(auth="token") as mirror:
         mirror.passwords = {"ocp+robot": "secret of ocp"}
         mirror.quay = Quay({"ocp"})

@@ -51,18 +51,23 @@ def source():
         yield registry
 
 
-def create(registry, folder):
+BRIEF = {"HUB_REGISTRY_PATIENCE": "2"}  # seconds, where a registry is out for good
+
+
+def create(registry, folder, env=None):
     return run(
         *("hub-export", "create", "--image", f"{registry.host}/org/app:v1", "--image", f"{registry.host}/org/plain:v1"),
         *("--ca", registry.ca, "--authfile", auth(folder, registry.host), "--output", folder / "out"),
         *("--format", "json", "--signatures", "ignore"),
+        env=env,
     )
 
 
-def push(registry, folder, *arguments):
+def push(registry, folder, *arguments, env=None):
     return run(
         *("hub-import", "push", folder / "out", "--registry", registry.host, "--ca", registry.ca),
         *("--authfile", auth(folder, registry.host), "--format", "json", *arguments),
+        env=env,
     )
 
 
@@ -129,7 +134,7 @@ def test_a_redirect_to_another_origin_takes_no_credentials_along_and_expired_url
 
 def test_wrong_bytes_for_ever_are_a_problem_and_never_reach_the_archive(source, tmp_path):
     source.fault("GET", BLOB, flip=True, times=99)
-    done = create(source, tmp_path)
+    done = create(source, tmp_path, BRIEF)
     assert done.status == 3
     (problem,) = done.json["problems"]
     assert (problem["code"], problem["subject"]) == ("blob-unavailable", f"{source.host}/org/app:v1")
@@ -176,6 +181,7 @@ def test_a_registry_that_goes_away_for_good_costs_its_own_images_alone(source, t
             *("hub-export", "create", "--image", f"{source.host}/org/app:v1", "--image", str(reference), "--ca", source.ca),
             *("--insecure", other.host, "--authfile", auth(tmp_path, source.host), "--output", tmp_path / "out"),
             *("--format", "json", "--signatures", "ignore"),
+            env=BRIEF,
         )
     assert done.status == 3, done.stderr
     (problem,) = done.json["problems"]
@@ -285,7 +291,7 @@ def test_a_repository_that_refuses_does_not_stop_the_others_and_the_next_push_br
 def test_a_mirror_that_goes_away_for_good_gets_no_tag_and_the_next_push_brings_all(archive, tmp_path):
     with FakeRegistry(tls=True, auth="basic") as mirror:
         gone = mirror.fault("*", "/blobs/", drop=True, times=10_000)
-        pushed = push(mirror, tmp_path, "--jobs", "16")
+        pushed = push(mirror, tmp_path, "--jobs", "16", env=BRIEF)
         assert pushed.status == 5, pushed.stderr
         assert pushed.json["ok"] is False
         assert {problem["code"] for problem in pushed.json["problems"]} == {"push-failed"}

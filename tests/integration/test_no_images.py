@@ -13,6 +13,7 @@ from tests.fakes.factories import artifact, attestation, helm_chart, image, inde
 from tests.fakes.hostile import measured
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sources import LABEL
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 GOOD = image(({"manifests/csv.yaml": b"kind: ClusterServiceVersion\nmetadata: {name: good}\n"},))
@@ -112,7 +113,7 @@ def test_a_megabyte_of_blank_lines_in_a_bundle_takes_no_more_time_than_its_bytes
     assert done.cpu < 10, "with time that grew with the square of the lines, it took hours"
 
 
-@pytest.mark.parametrize("kind", ["olm.gvk", "olm.package.required", "olm.constraint", "olm.bundle.object"])
+@pytest.mark.parametrize("kind", ["olm.gvk", *more(["olm.package.required", "olm.constraint", "olm.bundle.object"])])
 def test_a_property_that_is_not_utf_8_ends_no_run(tmp_path, kind):
     with FakeRegistry() as registry:
         registry.add_image("org/foo", GOOD, tag="v1")
@@ -137,7 +138,7 @@ def test_a_property_that_is_not_utf_8_ends_no_run(tmp_path, kind):
     assert done.status in (0, 3), done.stderr
 
 
-@pytest.mark.parametrize("name", ["hollow", "attestations", "nested"])
+@pytest.mark.parametrize("name", ["attestations", *more(["hollow", "nested"])])
 def test_an_index_without_an_image_is_a_problem_of_its_own_reference(source, tmp_path, name):
     wanted = [part for each in (name, "good", "chart") for part in ("--image", f"{source.host}/org/{each}:v1")]
     done = export(source, "create", *wanted, "--signatures", "ignore", "--output", tmp_path / "out", "--format", "json")
@@ -146,7 +147,7 @@ def test_an_index_without_an_image_is_a_problem_of_its_own_reference(source, tmp
     assert (problem["code"], problem["subject"]) == ("image-unsupported", f"{source.host}/org/{name}:v1")
 
 
-@pytest.mark.parametrize("name", ["chart", "hollow", "attestations"])
+@pytest.mark.parametrize("name", ["hollow", *more(["chart", "attestations"])])
 def test_an_image_to_read_or_to_build_on_that_is_none_is_refused_with_its_reference(source, tmp_path, name):
     reference = f"{source.host}/org/{name}:v1"
     (tmp_path / "foo.package.yaml").write_text("packageName: foo\nchannels:\n- {name: a, currentCSV: foo.v1}\n")

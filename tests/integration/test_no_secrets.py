@@ -46,11 +46,11 @@ def entries(kind, host, folder):
     return {"auths": {host: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}, environ
 
 
-KINDS = ["auth", "plain", "identity", "helper"]
-FURTHER = [pytest.param(kind, False, marks=pytest.mark.more) for kind in KINDS[1:]]
+CASES = [("auth", False), ("identity", True), ("helper", True)]
+FURTHER = [("auth", True), ("plain", False), ("plain", True), ("identity", False), ("helper", False)]
 
 
-@pytest.mark.parametrize(("kind", "trouble"), [("auth", False), *((kind, True) for kind in KINDS), *FURTHER])
+@pytest.mark.parametrize(("kind", "trouble"), [*CASES, *(pytest.param(*each, marks=pytest.mark.more) for each in FURTHER)])
 def test_nothing_that_commands_show_or_leave_holds_a_secret(tmp_path, kind, trouble):
     with FakeRegistry(tls=True, auth="token", redirect=True) as registry:
         registry.identity_tokens.add(secrets.IDENTITY_TOKEN)

@@ -8,7 +8,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, lived_in, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_updates
+from tests.fakes.sites import Site, shared_updates
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    return export_updates(tmp_path_factory.mktemp("archive"))
+    return shared_updates(tmp_path_factory)
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.commands import BIN, run
+from tests.fakes.commands import killed_when, run
 from tests.fakes.link import Link
 from tests.fakes.planned import contents, planned_world
 
@@ -38,10 +37,10 @@ def test_three_processes_one_killed_make_the_archive_of_one(world, tmp_path):
     with Link(world.source.host, rate=40_000_000, hold_after=3_000_000) as link:
         slow = tmp_path / "slow.conf"
         slow.write_text((world.home / "registries.conf").read_text().replace(world.source.host, link.host))
-        started = [_start(world, output, each, slow if each == ranges[1] else None) for each in ranges]
-        assert link.held.wait(120)
-        started[1].send_signal(signal.SIGKILL)
-        assert [process.wait(120) for process in started] == [0, -signal.SIGKILL, 0]
+        with ThreadPoolExecutor(3) as pool:
+            started = [pool.submit(_part, world, output, each) for each in ranges[::2]]
+            killed = pool.submit(_part, world, output, ranges[1], link.held.is_set, {"HUB_EXPORT_REGISTRIES_CONF": str(slow)})
+            assert [process.result(120).status for process in (*started, killed)] == [0, 0, -signal.SIGKILL]
     assert len(list(output.glob("volumes-*"))) == 3
     assert len(list(output.glob("volumes-*/hub-export.part"))) == 2, "the killed one had more to do"
     early = world.hub("finish", output, "--output", output, status=4)
@@ -55,12 +54,8 @@ def test_three_processes_one_killed_make_the_archive_of_one(world, tmp_path):
     assert contents(output) == world.whole
 
 
-def _start(world, output, volumes, registries=None):
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **world.env}
-    if registries:
-        environment["HUB_EXPORT_REGISTRIES_CONF"] = str(registries)
-    command = [BIN / "hub-export", *world.create(output, "--volumes", volumes)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _part(world, output, volumes, killed=lambda: False, env=None):
+    return killed_when(killed, "hub-export", *world.create(output, "--volumes", volumes), env={**world.env, **(env or {})})
 
 
 def test_shards_of_an_indexed_job_in_directories_of_their_own(world, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.commands import BIN, run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 APP = image([b"base", b"own"])
@@ -80,7 +81,7 @@ def test_digest_invalid_on_every_retry_is_an_error(tmp_path):
         assert len(mirror.log("PUT", "/manifests/")) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *more([signal.SIGINT])])
 def test_a_signal_ends_a_long_retry_after(tmp_path, number):
     with FakeRegistry() as source:
         source.add_image("org/app", APP, tag="v1")

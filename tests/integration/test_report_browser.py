@@ -89,8 +89,10 @@ def test_search_finds_operators_images_and_digests(chromium: Browser, report: Pa
     ("kind", "cards", "rows"),
     [
         ("incomplete", 0, 1),
-        ("operator", 4, 0),
-        *[pytest.param(*each, marks=pytest.mark.more) for each in [("bundle", 0, None), ("changed", 2, 0), ("problem", 0, 0)]],
+        *[
+            pytest.param(*each, marks=pytest.mark.more)
+            for each in [("operator", 4, 0), ("bundle", 0, None), ("changed", 2, 0), ("problem", 0, 0)]
+        ],
     ],
 )
 def test_the_filter_shows_one_kind(chromium: Browser, report: Path, kind: str, cards: int, rows: int | None) -> None:
@@ -119,7 +121,10 @@ def test_a_box_of_the_treemap_leads_to_its_operator(chromium: Browser, report: P
     assert card.is_visible()
 
 
-@pytest.mark.parametrize(("size", "shape"), [(DESK, "broad"), (PHONE, "narrow")], ids=["desk", "phone"])
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [pytest.param(DESK, "broad", id="desk"), pytest.param(PHONE, "narrow", id="phone", marks=pytest.mark.more)],
+)
 def test_areas_of_the_treemap_are_as_the_sizes(chromium: Browser, report: Path, size: dict[str, int], shape: str) -> None:
     visit = Visit(chromium, report, size)
     areas = visit.page.evaluate(

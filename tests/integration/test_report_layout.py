@@ -82,7 +82,7 @@ def landed(page: Page, link: str) -> float:
     return top
 
 
-@pytest.fixture(scope="module", params=[small, many_volumes, large])
+@pytest.fixture(scope="module", params=[small, large, *more([many_volumes])])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("report")
     path = home / "report.html"

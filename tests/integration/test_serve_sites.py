@@ -21,7 +21,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.servers import require
 from tests.fakes.serving import serving
-from tests.fakes.sites import PACKAGE, export_real
+from tests.fakes.sites import PACKAGE, shared_real
 from tests.integration.test_deploy import serving as listing
 from tests.samples import more
 
@@ -33,7 +33,7 @@ ARCHIVE = Content({"quay.io/org/app:v1": [LARGE], "quay.io/org/small:v1": [b"sma
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """A catalog with its images, from a real registry."""
-    return export_real(tmp_path_factory.mktemp("made"))
+    return shared_real(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,22 @@ def huge(tmp_path_factory):
     return folder, digest_of(content)
 
 
-def test_skopeo_copies_everything_over_tls_with_an_account(archive, tmp_path):
+@pytest.mark.parametrize("every", [False, *more([True])], ids=["one of each kind", "all"])
+def test_skopeo_copies_images_over_tls_with_an_account(archive, tmp_path, every):
     subprocess.run(
         [require("htpasswd"), "-Bbc", tmp_path / "accounts", "reader", "secret-of-reader"], check=True, capture_output=True
     )
     files = ["--self-signed", tmp_path / "tls", "--name", "localhost", "--htpasswd", tmp_path / "accounts"]
     images = Archive.open([archive]).inventory.images
+    kinds = {(each.kind, each.media_type, len(each.platforms) > 1): each for each in images}
+    assert len(kinds) >= 3
     with serving(tmp_path / "log", archive, *files) as server:
         assert server.host.startswith("localhost:")
         assert f"--ca {tmp_path / 'tls' / 'ca.crt'}" in server.lines[-1]
         certs = tmp_path / "certs"
         certs.mkdir()
         shutil.copy(tmp_path / "tls" / "ca.crt", certs)
-        for each in images:
+        for each in images if every else kinds.values():
             repository = each.source.partition("/")[2].partition("@")[0].partition(":")[0]
             command = [require("skopeo"), "copy", "--all", "--preserve-digests", "--src-cert-dir", certs]
             place = [f"docker://{server.host}/{repository}@{each.digest}", f"dir:{tmp_path / 'copied'}"]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
-from tests.fakes.commands import BIN, run
+from tests.fakes.commands import killed_when, run
 from tests.fakes.servers import docker_registry
 
 pytestmark = pytest.mark.integration
@@ -63,20 +60,16 @@ def by_one(archive, tmp_path_factory):
 
 def test_three_processes_of_which_one_is_killed_equal_one(archive, by_one, tmp_path):
     with docker_registry(tmp_path, name="mirror") as mirror:
-        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-        started = [
-            subprocess.Popen(
-                [BIN / "hub-import", *push(archive, mirror, "--shards", "3")],
-                env={**environment, "JOB_COMPLETION_INDEX": str(index)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for index in range(3)
-        ]
-        while len(written(mirror)) < 3 and started[1].poll() is None:
-            time.sleep(0.01)
-        started[1].send_signal(signal.SIGKILL)
-        assert [process.wait(120) for process in started][::2] == [0, 0]
+        moments = [lambda: False, lambda: len(written(mirror)) >= 3, lambda: False]
+        with ThreadPoolExecutor(3) as pool:
+            started = [
+                pool.submit(
+                    *(killed_when, moment, "hub-import", *push(archive, mirror, "--shards", "3")),
+                    env={"JOB_COMPLETION_INDEX": str(index)},
+                )
+                for index, moment in enumerate(moments)
+            ]
+            assert [process.result(120).status for process in started][::2] == [0, 0]
         again = run("hub-import", *push(archive, mirror, "--shards", "3"), env={"JOB_COMPLETION_INDEX": "1"})
         assert again.status == 0, again.stderr
         assert held(mirror) == by_one[0]

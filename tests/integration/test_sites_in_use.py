@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import lived_in
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both, export_updates
+from tests.fakes.sites import Site, shared_both, shared_updates
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -19,8 +19,7 @@ OWN = {"app.kubernetes.io/managed-by": "hub-import"}
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("archives")
-    return {"updates": export_updates(folder), "sqlite": export_both(folder)["sqlite"]}
+    return {"updates": shared_updates(tmp_path_factory), "sqlite": shared_both(tmp_path_factory)["sqlite"]}
 
 
 def olm_works(cluster, times=6):

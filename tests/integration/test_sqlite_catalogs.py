@@ -82,7 +82,13 @@ def file_of(layers, path):
     return found
 
 
-@pytest.mark.parametrize(("name", "path"), [("index", "database/index.db"), ("old", "bundles.db"), ("odd", "srv/catalog")])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("index", "database/index.db"),
+        *(pytest.param(*each, marks=pytest.mark.more) for each in (("old", "bundles.db"), ("odd", "srv/catalog"))),
+    ],
+)
 def test_a_database_is_found_filtered_and_carried_as_one(source, tmp_path, name, path):
     done = create(source, name, tmp_path / "out")
     assert done.status == 0, done.stderr

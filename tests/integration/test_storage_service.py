@@ -159,7 +159,7 @@ def encrypted(request, content):
     )
 
 
-@pytest.mark.parametrize("alter", [lambda _request, content: content, encrypted], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("alter", [encrypted, *more([lambda _request, content: content])], ids=["encrypted", "plain"])
 @pytest.mark.parametrize("lead", [1, *more([0])])
 def test_two_processes_that_bring_the_same_file_both_succeed(lead, alter, store, place, file):
     """The second begins at once, or when the first has sent some parts."""
@@ -270,7 +270,7 @@ def test_a_service_that_stays_away_is_given_up(store):
     assert len(asked) > 10  # of pauses of at most 0.1 s, for three seconds
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("scheme", ["https", *more(["http"])])
 def test_where_nobody_is_is_said_soon(scheme, store, monkeypatch):
     """Also with the patience that there is outside of tests."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{free_port()}")
@@ -314,7 +314,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("jobs", [3, *more([1])])
 @pytest.mark.parametrize(
-    "hangs", [lambda request: request.part > 1, lambda request: request.is_beginning], ids=["parts", "begin"]
+    "hangs", [lambda request: request.part > 1, *more([lambda request: request.is_beginning])], ids=["parts", "begin"]
 )
 def test_a_stop_is_heard_while_the_service_hangs(hangs, jobs, store, place, file):
     reached, over = threading.Event(), threading.Event()

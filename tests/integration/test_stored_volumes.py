@@ -137,6 +137,7 @@ def test_an_archive_with_unfinished_volumes_waits_for_a_person(site):
     assert site.contents == site.world.whole
 
 
+@pytest.mark.more
 def test_a_volume_without_an_accepted_blob_never_counts_as_finished_again(site):
     """A blob cut over two volumes, missing for one of the processes, cleared in one; then it is available again."""
     first, second, *_ = volumes_of_the_lost(site.world)

@@ -7,14 +7,14 @@ import pytest
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both
+from tests.fakes.sites import Site, shared_both
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    return export_both(tmp_path_factory.mktemp("archives"))
+    return shared_both(tmp_path_factory)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def undone(client):
     return {(one.kind, one.name): one for one in undo(client, SPACE, dry_run=False, tell=str)}
 
 
-@pytest.mark.parametrize("release", ["4.3", "4.18"])
+@pytest.mark.parametrize("release", ["4.18", *more(["4.3"])])
 def test_the_ca_of_another_registry_stays_and_is_still_trusted(tmp_path: Path, release):
     with FakeCluster(release) as cluster:
         cluster.store.keeps_owners = release != "4.3"
@@ -99,7 +99,13 @@ THEIRS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name", "patch", "field"), THEIRS, ids=[f"{each[0].name}-{each[3]}" for each in THEIRS])
+@pytest.mark.parametrize(
+    ("kind", "name", "patch", "field"),
+    [
+        pytest.param(*each, id=f"{each[0].name}-{each[3]}", marks=[] if each in (THEIRS[0], THEIRS[4]) else pytest.mark.more)
+        for each in THEIRS
+    ],
+)
 def test_an_own_object_with_a_foreign_field_stays_and_the_field_is_named(tmp_path: Path, kind, name, patch, field):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, [*wanted("4.18"), *SERVED])
@@ -112,7 +118,9 @@ def test_an_own_object_with_a_foreign_field_stays_and_the_field_is_named(tmp_pat
         assert [(one.kind, one.name) for one in record.load(client, SPACE)] == [(kind.name, name)]
 
 
-@pytest.mark.parametrize("kind", [CATALOG_SOURCE, CLUSTER_CATALOG, IDMS, DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [CATALOG_SOURCE, CONFIG_MAP, *more([CLUSTER_CATALOG, IDMS, DEPLOYMENT])], ids=lambda each: each.name
+)
 def test_an_object_that_another_manager_recreated_stays(tmp_path: Path, kind):
     """The same content: from `apply` to `render` and GitOps."""
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
@@ -133,7 +141,7 @@ def test_an_object_that_another_manager_recreated_stays(tmp_path: Path, kind):
         assert name in cluster.names(kind.name)
 
 
-@pytest.mark.parametrize("release", ["4.3", "4.5", "4.12", "4.18", "4.20"])
+@pytest.mark.parametrize("release", ["4.3", "4.20", *more(["4.5", "4.12", "4.18"])])
 def test_additions_of_the_api_server_and_controllers_are_not_foreign(tmp_path: Path, release):
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         cluster.store.keeps_owners = release != "4.3"

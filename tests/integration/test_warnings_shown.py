@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both
+from tests.fakes.sites import Site, shared_both
 
 pytestmark = [pytest.mark.integration, pytest.mark.more]  # in `make test`: test_server_warnings
 TEXT = 'would violate PodSecurity "restricted:latest": runAsNonRoot != true \x1b[2J'
@@ -15,7 +15,7 @@ SHOWN = 'would violate PodSecurity "restricted:latest": runAsNonRoot != true [2J
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    return export_both(tmp_path_factory.mktemp("archives"))
+    return shared_both(tmp_path_factory)
 
 
 @pytest.fixture
