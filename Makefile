@@ -53,8 +53,12 @@ lint: dev
 # ones first (tests/slow_first.txt): what a file sets up for all of its tests (registries, archives) is made once.
 PYTEST := $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
-test: dev
+test: dev $(VENV)/.collected
 	$(PYTEST)
+
+# The first time, two processes rewrite the assertions of the test files (pytest keeps that beside the bytecode): else each worker does.
+$(VENV)/.collected: $(STAMP)
+	@for each in tests/integration "tests --ignore=tests/integration"; do $(BIN)/pytest --collect-only -qq $$each >/dev/null & done; wait; touch $@
 
 # Every seed, release and page, each fuzz target for ten seconds, and the coverage of `common`, commands included.
 test-all: export HUB_FUZZ_SECONDS ?= 10

@@ -23,8 +23,14 @@ def login(*arguments, stdin=PASSWORD, env=None, program="hub-export"):
     return run(program, "login", *arguments, "--password-stdin", "-u", USER, stdin=stdin, env=env)
 
 
-@pytest.mark.parametrize("auth", ["basic", "token"])
-@pytest.mark.parametrize("program", ["hub-export", "hub-import"])
+@pytest.mark.parametrize(
+    ("program", "auth"),
+    [
+        ("hub-export", "token"),
+        ("hub-import", "basic"),
+        *(pytest.param(*each, marks=pytest.mark.more) for each in (("hub-export", "basic"), ("hub-import", "token"))),
+    ],
+)
 def test_a_login_is_checked_kept_and_used(tmp_path, auth, program):
     file = tmp_path / "new" / "auth.json"
     with FakeRegistry(tls=True, auth=auth) as registry:

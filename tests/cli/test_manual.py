@@ -78,7 +78,7 @@ def test_man_finds_the_pages_of_an_installed_wheel(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("hub-export cr", {"create"}),
+        pytest.param("hub-export cr", {"create"}, marks=pytest.mark.more),
         ("hub-import r", {"render", "repair", "receipt"}),
         ("hub-export create --volume-", {"--volume-size"}),
         ("hub-import deploy --format ", {"table", "json"}),

@@ -49,7 +49,7 @@ def start(command, **words):
     return subprocess.run(list(map(str, command)), env=environ, capture_output=True, text=True, check=False, **words)
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "/nowhere"], *more([["deploy", "--help"], ["undo"]])])
+@pytest.mark.parametrize("arguments", [["inspect", "/nowhere"], *more([["--version"], ["deploy", "--help"], ["undo"]])])
 def test_what_is_on_pythonpath_is_not_loaded(installed, tmp_path, arguments):
     """A folder `common` of a project that is worked on: `PYTHONPATH=. hub-import …`."""
     place = foreign(tmp_path, *(name for name in NAMES if name not in ("shutil", "hub_airgap_helper")))

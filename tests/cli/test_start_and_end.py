@@ -28,7 +28,7 @@ def test_a_signal_while_the_program_loads_ends_it_with_130(tmp_path, number):
     }
 
 
-@pytest.mark.parametrize("arguments", [["create", "--help"], ["no-such-command"]])
+@pytest.mark.parametrize("arguments", [["no-such-command"], *more([["create", "--help"]])])
 def test_help_and_usage_errors_are_interrupted_as_quietly(tmp_path, arguments):
     found = struck(tmp_path, ["hub-export", *arguments], signal.SIGINT, first="listen", last="", every=15000)
     assert len(found) > 3
@@ -37,7 +37,7 @@ def test_help_and_usage_errors_are_interrupted_as_quietly(tmp_path, arguments):
     assert not [moment for moment in found if "Traceback" in moment.stderr]
 
 
-@pytest.mark.parametrize("program", ["hub-export", "hub-import"])
+@pytest.mark.parametrize("program", ["hub-import", *more(["hub-export"])])
 def test_a_signal_while_a_shell_completes_is_silent(tmp_path, program):
     asked = {f"_{program.upper().replace('-', '_')}_COMPLETE": "complete_bash", "COMP_WORDS": f"{program} pl", **COMPLETING}
     found = struck(tmp_path, [program], signal.SIGINT, first="listen", last="", every=10000, env=asked)

@@ -17,6 +17,7 @@ from tests.fakes.archives import Content, write
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 
 @pytest.fixture(name="archive", scope="module")
@@ -26,7 +27,7 @@ def _archive(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("prefix", ["file://", "FILE://", "file://localhost", "file:"])
+@pytest.mark.parametrize("prefix", ["file://", *more(["FILE://", "file://localhost", "file:"])])
 def test_a_file_url_is_its_path_everywhere(archive, tmp_path, prefix):
     escaped = str(archive).replace(" ", "%20")
     assert run("hub-import", "verify", f"{prefix}{escaped}", cwd=tmp_path).status == 0

@@ -21,6 +21,7 @@ from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
 from tests.fakes.object_store import object_store
 from tests.fakes.servers import PASSWORD, USER, docker_registry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 FOLDERS = [Path(__file__).parents[2] / "deploy" / name for name in ("several", "several-s3")]
@@ -45,7 +46,7 @@ def test_objects_are_what_kubernetes_takes(each, kubernetes):
     kubernetes_validate.validate(each, kubernetes, strict=True)
 
 
-@pytest.mark.parametrize("kubernetes", ["1.26", "1.28"])
+@pytest.mark.parametrize("kubernetes", ["1.28", *more(["1.26"])])
 def test_what_the_how_to_changes_for_earlier_kubernetes_is_enough(kubernetes):
     """No limit for each index, and conditions of pods in every rule."""
     for each in documents():

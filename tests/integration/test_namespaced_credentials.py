@@ -28,7 +28,7 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_images(tmp_path_factory.mktemp("namespaced") / "out", IMAGES)
 
 
-@pytest.fixture(name="mirror", params=["basic", "token"])
+@pytest.fixture(name="mirror", params=["token", *more(["basic"])])
 def _mirror(request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
     """A registry whose accounts are for one namespace each."""
     with FakeRegistry(auth=request.param) as registry:

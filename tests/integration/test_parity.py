@@ -78,7 +78,7 @@ def test_volume_and_parity_fit_the_size_together_and_are_listed(whole):
     assert run("hub-import", "verify", whole).status == 0
 
 
-@pytest.mark.parametrize("how", ["one burst", "at random"])
+@pytest.mark.parametrize("how", ["at random", *more(["one burst"])])
 @pytest.mark.parametrize("seed", [0, *more(range(1, 5))])
 def test_three_percent_of_the_blocks_are_repaired(whole, archive, how, seed):
     chance = random.Random(seed)
@@ -137,7 +137,7 @@ def test_a_truncated_volume_or_one_with_a_damaged_tail_is_repaired(whole, archiv
     assert checksum(volume) == checksum(whole / volume.name)
 
 
-@pytest.mark.parametrize("part", ["head", "tail", "block"])
+@pytest.mark.parametrize("part", ["block", *more(["head", "tail"])])
 def test_a_damaged_parity_file_still_repairs(whole, archive, part):
     volume = archive / "volume-0001.tar.zst"
     beside = volume.with_name(volume.name + ".parity")

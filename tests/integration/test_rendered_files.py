@@ -18,6 +18,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.inventories import A, image, inventory
 from tests.fakes.servers import require
 from tests.fakes.wanted import CA
+from tests.samples import more
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 CARRIED = inventory(image(f"quay.io/x/y@{A}"), image("quay.io/x/z:v1", tag="v1"))
@@ -41,7 +42,7 @@ def rendered(folder: Path, release: str):
     return built.resources
 
 
-@pytest.mark.parametrize("release", ["4.8", "4.12", "4.18", "4.20"])
+@pytest.mark.parametrize("release", ["4.12", "4.20", *more(["4.8", "4.18"])])
 def test_kustomize_reads_every_object(tmp_path, release):
     objects = rendered(tmp_path, release)
     read = [document for document in yaml.load_all(kubectl("kustomize", tmp_path), yaml.CSafeLoader) if document]

@@ -182,7 +182,8 @@ def test_from_an_image_to_an_address_and_back_by_undo(site, release):
     assert "index" not in here.cluster.names("CatalogSource")
 
 
-@pytest.mark.parametrize("release", ["4.18", *more(["4.6", "4.12", "4.14"])])
+@pytest.mark.more  # in `make test`: test_constellations.py, with most at once
+@pytest.mark.parametrize("release", ["4.18", "4.6", "4.12", "4.14"])
 def test_what_others_put_there_is_preserved_and_comes_back_as_it_was(site, release):
     here = site(release)
     live_in(here)

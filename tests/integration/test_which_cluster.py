@@ -279,7 +279,11 @@ def test_a_pod_s_service_account_is_told_from_a_kubeconfig(here):
 
 @pytest.mark.parametrize(
     ("release", "said"),
-    [("4.3", "every node is drained and rebooted, one after another"), ("4.12", "no drain"), ("4.18", "no drain")],
+    [
+        ("4.3", "every node is drained and rebooted, one after another"),
+        ("4.18", "no drain"),
+        pytest.param("4.12", "no drain", marks=pytest.mark.more),
+    ],
 )
 def test_what_happens_to_nodes_is_said_with_the_number_of_changes(archives, tmp_path, release, said):
     with FakeCluster(release) as cluster, FakeRegistry() as mirror:

@@ -84,7 +84,7 @@ def catalogs(count):
     return Source(), ReRequest(MEDIA_TYPE, digest("archive"), image_set, found, records, (digest("x"),))
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [(images, (800, 3200)), (catalogs, (30, 120))])
+@pytest.mark.parametrize(("kind", "sizes"), [(catalogs, (30, 120)), pytest.param(images, (800, 3200), marks=pytest.mark.more)])
 def test_four_times_the_images_take_about_four_times_the_cpu(tmp_path, kind, sizes):
     """20,000 images had not ended after 240 s: each blob was looked up in the list of the file, and the image set read for
     each catalog."""

@@ -64,7 +64,7 @@ RULES |= {
 }
 
 
-@pytest.mark.parametrize("release", ["4.6", "4.12", "4.18", *more(["4.3", "4.7", "4.20"])])
+@pytest.mark.parametrize("release", ["4.6", "4.18", *more(["4.3", "4.7", "4.12", "4.20"])])
 def test_undo_says_that_nodes_drain_where_mirror_rules_go(tmp_path, release):
     """machine-config-operator, pkg/daemon/drain.go: a mirror that is removed from registries.conf is not safe without a drain."""
     kind, effect = RULES[release]

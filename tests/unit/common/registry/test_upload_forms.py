@@ -146,7 +146,7 @@ def test_bytes_that_change_on_the_way_in_every_form_are_sent_again(connect):
         assert methods(registry) == ["POST", "PUT", "POST", "PATCH", "PUT", "POST", "PUT", "POST", "PUT"]
 
 
-@pytest.mark.parametrize("keeps", ["first", "last"])
+@pytest.mark.parametrize("keeps", ["last", *more(["first"])])
 def test_chunks_of_which_one_is_kept_become_one_patch(connect, keeps):
     """ECR keeps the first chunk (aws/containers-roadmap#2831), others the last, some without a check (repsyio/repsy#355)."""
     content = CONTENT * 30  # more than one chunk

@@ -18,6 +18,7 @@ from exporter.catalog.validation import validate
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 from tests.fakes import databases
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, expected, package_blob, real
+from tests.samples import more
 
 
 def prop(kind, /, **value):
@@ -188,7 +189,7 @@ def random_request(catalog, chance):
     return OperatorRequest("x", packages=tuple(packages))
 
 
-@pytest.mark.parametrize("name", ["fbc/community-v4.20", "fbc/redhat", "fbc/malformed", "sqlite/community"])
+@pytest.mark.parametrize("name", ["fbc/community-v4.20", "fbc/redhat", "fbc/malformed", *more(["sqlite/community"])])
 def test_for_random_selections_the_closure_holds(name):
     catalog = sqlite.catalog_of(sqlite.read(databases.real("community"), "x")) if name.startswith("sqlite") else real(name)
     done = 0

@@ -40,6 +40,7 @@ from importer.archive.reader import Archive
 from importer.archive.verify import verify
 from tests.fakes.archives import CUT, chunks_of, noise, write
 from tests.fakes.kills import killed_after
+from tests.samples import more
 
 PLAN = digest_of(b"the plan")
 LARGE = digest_of(noise("large", 900_000))
@@ -321,7 +322,7 @@ assert not list((home / "mounted").glob("*probe"))
 """
 
 
-@pytest.mark.parametrize("options", ["bind", "bind,ro"])
+@pytest.mark.parametrize("options", ["bind", *more(["bind,ro"])])
 def test_two_mounts_of_one_device_are_two_file_systems(options, tmp_path):
     """A volume with a subPath is such a mount: files have the same device, and cannot be moved."""
     if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
@@ -370,6 +371,10 @@ def made():
         yield home
 
 
+PLACES = {False: "moved", True: "copied"}
+CASES = [("", True), ("a", False), ("b", True), ("ab", False)]  # any two together
+
+
 def set_out(made, work, names="ab"):
     """Copy parts to a directory, as if they were just made there; return the parts that are there."""
     for name in names:
@@ -378,8 +383,13 @@ def set_out(made, work, names="ab"):
     return [FoundPart(work / name, part.read(work / name)) for name in "ab" if (work / name / part.NAME).is_file()]
 
 
-@pytest.mark.parametrize("far", [False, True], ids=["moved", "copied"])
-@pytest.mark.parametrize("names", ["", "a", "b", "ab"])
+@pytest.mark.parametrize(
+    ("names", "far"),
+    [
+        *(pytest.param(names, far, id=f"{names}-{PLACES[far]}") for names, far in CASES),
+        *(pytest.param(names, not far, id=f"{names}-{PLACES[not far]}", marks=pytest.mark.more) for names, far in CASES),
+    ],
+)
 def test_killed_at_any_instant_the_next_run_makes_the_archive(names, far, made, elsewhere, tmp_path):
     """With the same parts (moved volumes are only in the output directory), or with some that were made again."""
     work, out = (elsewhere if far else tmp_path) / "work", tmp_path / "out"

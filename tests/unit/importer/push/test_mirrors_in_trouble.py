@@ -88,7 +88,7 @@ def test_a_few_images_that_fail_end_nothing(asked):
         assert "org/app01" in mirror.repositories
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("method", ["PUT", *more(["POST"])])
 def test_blobs_of_a_repository_that_fails_for_ever_are_one_problem(asked, method):
     """Seven of its blobs: eight in a row would end the run."""
     with FakeRegistry() as mirror:
@@ -119,7 +119,7 @@ def test_all_blobs_of_one_repository_may_fail(asked, tmp_path, method):
         assert len(mirror.log(method, "/big/app/blobs/")) <= 3 * 6 + 58
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("method", ["PUT", *more(["POST"])])
 def test_a_mirror_that_takes_no_blob_at_all_ends_the_push(asked, method):
     with FakeRegistry() as mirror:
         mirror.fault(method, "/blobs/", status=500, times=FOREVER)
