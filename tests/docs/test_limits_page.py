@@ -90,6 +90,16 @@ def test_each_constant_exists():
     assert [(limit, name) for limit, name in sorted(named) if name not in defined() and limit.count("MAX_…") == 0] == []
 
 
+def test_a_constant_is_in_the_module_that_the_page_names():
+    """A value is compared where its module is found: one that has moved would be compared no more."""
+    paths = [path for folder in ("common", "exporter", "importer") for path in files(folder)]
+    named = {each for row in ROWS for each in re.findall(r"`([\w./]+)\.(_?[A-Z][A-Z0-9_]+)`", row["limit"])}
+    assert len(named) > 60
+    for module, name in sorted(named):
+        homes = [path for path in paths if str(path.with_suffix("")).endswith("/" + module.replace(".", "/"))]
+        assert any(re.search(rf"^(\w+, )*{name}\b", path.read_text(), re.MULTILINE) for path in homes), f"{module}.{name}"
+
+
 UNITS = {"": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "characters": 1}
 OPERATORS = {ast.Mult: operator.mul, ast.Pow: operator.pow, ast.LShift: operator.lshift, ast.Sub: operator.sub}
 
