@@ -152,16 +152,9 @@ class MirrorOptions:
 
     def settings(self, registry: RegistryOptions, *, heal: bool = False, volumes: range | None = None) -> ImportSettings:
         """Return the settings of an import. Raises UsageError."""
-        from importer.mapping import Mirror
         from importer.settings import ImportSettings
 
-        mirror = Mirror.parse(
-            self.registry,
-            max_path_components=self.max_path_components,
-            keep_source_host=self.keep_source_host,
-            releases_by_source=self.release_layout == "source",
-        )
-        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
+        return ImportSettings(_mirror(self.registry, self), registry.settings(), registry.jobs, self.strict, heal, volumes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +175,22 @@ class PayloadOptions:
 
     def mirror(self) -> Mirror | None:
         """Return the mirror; None without one. Raises UsageError."""
-        from importer.mapping import Mirror
-
         if self.registry is not None:
-            return Mirror.parse(
-                self.registry,
-                max_path_components=self.max_path_components,
-                keep_source_host=self.keep_source_host,
-                releases_by_source=self.release_layout == "source",
-            )
+            return _mirror(self.registry, self)
         if self.max_path_components is not None or self.keep_source_host or self.release_layout != "openshift":
             raise UsageError("a path on the mirror without a mirror", hint="Give --registry too, or leave the option out.")
         return None
+
+
+def _mirror(registry: str, paths: MirrorOptions | PayloadOptions) -> Mirror:
+    from importer.mapping import Mirror
+
+    return Mirror.parse(
+        registry,
+        max_path_components=paths.max_path_components,
+        keep_source_host=paths.keep_source_host,
+        releases_by_source=paths.release_layout == "source",
+    )
 
 
 @dataclass(frozen=True, slots=True)

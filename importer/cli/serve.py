@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from common.cli import terminal
 from common.cli.options import command
 from common.errors import ExitCode, UsageError
 from common.log import configure
-from importer.cli.options import MIRROR, ArchiveOptions
+from importer.cli.options import ArchiveOptions, KeepSourceHost, MaxPathComponents, ReleaseLayout
 
 if TYPE_CHECKING:
     from importer.archive.reader import Archive
@@ -80,18 +80,9 @@ def add_serve(app: typer.Typer) -> None:
 def _serve(
     archive: ArchiveOptions,
     place: ListenOptions,
-    max_path_components: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="As for push: join longer repository paths with -.", rich_help_panel=MIRROR),
-    ] = None,
-    keep_source_host: Annotated[
-        bool,
-        typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.", rich_help_panel=MIRROR),
-    ] = False,
-    release_layout: Annotated[
-        Literal["openshift", "source"],
-        typer.Option(help="As for push: paths of OpenShift releases.", rich_help_panel=MIRROR),
-    ] = "openshift",
+    max_path_components: MaxPathComponents = None,
+    keep_source_host: KeepSourceHost = False,
+    release_layout: ReleaseLayout = "openshift",
     log_level: Annotated[str, typer.Option(help="Level of the log on stderr; info shows every request.")] = "warning",
 ) -> ExitCode:
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
