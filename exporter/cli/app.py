@@ -14,7 +14,9 @@ from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, application, command, start
 from common.errors import ExitCode, UsageError
 from common.files import writing
-from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
+from exporter.cli.build import add_build
+from exporter.cli.kit import KitOptions, add_kit
+from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
 from exporter.cli.release_options import ReleaseListOptions, ReleaseOptions
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common.archive.location import Place
+    from exporter.settings import ExportSettings
 
 
 # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
@@ -51,7 +54,8 @@ def list_(
     from common.text import paragraphs
     from exporter import workflow
     from exporter.catalog import steps
-    from exporter.cli import listing, release_listing
+    from exporter.cli import listing
+    from exporter.cli import releases as tables
     from exporter.context import opened
     from exporter.releases import carrying
 
@@ -70,8 +74,8 @@ def list_(
     target = settings.target if closed else None  # operators are compared with a selection, not with all that a catalog offers
     asked = [*settings.image_set.problems, *selected.problems, *listing.release_problems(chosen, settings.release)]
     # The document is built in both formats: the exit status depends on its problems.
-    document = listing.list_document(chosen, target, explain=explain, asked=asked) | release_listing.selected(selected)
-    shown = release_listing.selected_table(selected)
+    document = listing.list_document(chosen, target, explain=explain, asked=asked) | tables.selected_document(selected)
+    shown = tables.selected_table(selected)
     output.emit(
         document,
         lambda: paragraphs(
@@ -83,14 +87,14 @@ def list_(
 
 
 def _list_releases(releases: ReleaseListOptions, registry: RegistryOptions, output: OutputOptions) -> ExitCode:
-    from exporter.cli import release_listing
+    from exporter.cli import releases as tables
     from exporter.context import opened
     from exporter.releases.updates.update_service import graph_source
 
     request, settings = releases.request()
     with opened(registry.settings(), output.begin()) as context:
-        document = release_listing.document(request, graph_source(context.client, settings))
-    output.emit(document, lambda: release_listing.table(document))
+        document = tables.channels_document(request, graph_source(context.client, settings))
+    output.emit(document, lambda: tables.channels_table(document))
     return ExitCode.DONE
 
 
@@ -236,49 +240,21 @@ def create(
         settings = replace(settings, images=mapping.read(images, may_be_empty=asked.image_set.platform.asks))
     # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.
     kit = replace(KitOptions().settings(directory / "kit", registry), signer=signer) if with_kit else None
-    # `oc adm catalog mirror --manifests-only` users edit mapping.txt and give it back.
     if manifests_only:
-        written, problems = workflow.write_mapping(settings, output.begin())
-        output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
-        return workflow.outcome(problems, strict=settings.strict)
+        return _write_mapping(settings, output)
     made = workflow.export(settings, output.begin(), kit)
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
 
 
-@command(app, "build-catalog")
-def build_catalog(
-    build: BuildOptions,
-    output: OutputOptions,
-) -> ExitCode:
-    """Make a catalog image of package manifests, as oc adm catalog build did, for OpenShift 4.3 to 4.5; and push it."""
-    from exporter import catalog_builder, workflow
+def _write_mapping(settings: ExportSettings, output: OutputOptions) -> ExitCode:
+    from exporter import workflow
     from exporter.cli import listing
 
-    built = catalog_builder.build(build.settings(), output.begin())
-    output.emit(listing.built_document(built), lambda: listing.built_table(built))
-    return workflow.outcome(built.problems, strict=False)
-
-
-@command(app)
-def kit(
-    options: KitOptions,
-    registry: RegistryOptions,
-    output: OutputOptions,
-    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the kit is made.")],
-    sign: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the checksums with; keygen makes one.")
-    ] = None,
-) -> ExitCode:
-    """Make the importer itself for the other side: wheels, install.sh, checksums; pip fetches them, as it is configured."""
-    from common.archive.signature import Signer
-    from exporter.cli import listing
-    from exporter.kit import making
-
-    settings = replace(options.settings(directory, registry), signer=Signer.load(sign) if sign else None)
-    made = making.make(settings, output.begin())
-    output.emit(listing.document(made), lambda: listing.table(made))
-    return listing.outcome(made)
+    # `oc adm catalog mirror --manifests-only` users edit mapping.txt and give it back.
+    written, problems = workflow.write_mapping(settings, output.begin())
+    output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
+    return workflow.outcome(problems, strict=settings.strict)
 
 
 @command(app)
@@ -314,6 +290,8 @@ def keygen(
 
 
 add_finish(app)
+add_build(app)
+add_kit(app)
 add_login(app)
 
 

@@ -10,11 +10,10 @@ import msgspec
 
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.cli.results import problem_lines, request_lines, totals
-from common.errors import ExitCode
 from common.files import size_text
 from common.text import columns, counted, enumeration, numbered, paragraphs, sanitize
 from exporter.catalog import records
-from exporter.cli.releases import releases_shown
+from exporter.cli import kit, releases
 from exporter.distributed import plan_file
 from exporter.plan.checks import unsupported
 from exporter.plan.installed import left_behind
@@ -25,60 +24,13 @@ if TYPE_CHECKING:
 
     from common.target_profile import TargetProfile
     from exporter.catalog.steps import Chosen
-    from exporter.catalog_builder import BuiltCatalog
     from exporter.distributed.part_directory import MadePart
-    from exporter.kit.making import Kit
     from exporter.report.preview import Preview
     from exporter.workflow import Exported
 
 
 _WIDTH = 80  # columns of a terminal
 _SHARING = 4  # operators that are named as sharing the most
-
-
-# What `kit` prints: as a document for programs, as a table for people.
-
-
-def document(kit: Kit) -> dict[str, Any]:
-    """Return the result as docs/cli.md describes it."""
-    return {
-        "kit": str(kit.path),
-        "bytes": kit.size,
-        "wheels": kit.wheels,
-        # A runtime is a platform with a Python version: wheels are built for such pairs.
-        "runtimes": [
-            {
-                "platform": str(each.runtime.platform),
-                "python": each.runtime.python,
-                "installs": each.usable,
-                "lacks": list(each.lacks),
-            }
-            for each in kit.sets
-        ],
-        "images": [{"platform": str(platform), "file": name} for platform, name in kit.images.items()],
-        "problems": [{"severity": "error", "subject": subject, "message": message} for subject, message in kit.problems],
-    }
-
-
-def table(kit: Kit) -> list[str]:
-    """Return the result for people."""
-    # The missing projects are named, so that a site can build these wheels for itself.
-    rows = [("PLATFORM", "PYTHON", "INSTALLS", "NO WHEEL OF")]
-    rows += [
-        (str(each.runtime.platform), each.runtime.python, "yes" if each.usable else "no", ", ".join(each.lacks) or "-")
-        for each in kit.sets
-    ]
-    parts = [columns(rows)]
-    if kit.images:
-        parts.append(["images: " + ", ".join(kit.images.values())])
-    parts.append([f"error: {subject}: {message}" for subject, message in kit.problems])
-    parts.append([f"{kit.path}: {counted(kit.wheels, 'wheel')}, {size_text(kit.size)}; on the other side: sh install.sh"])
-    return paragraphs(*parts)
-
-
-def outcome(kit: Kit) -> ExitCode:
-    """Return what its problems mean."""
-    return ExitCode.PROBLEMS if kit.problems else ExitCode.DONE
 
 
 Document = dict[str, Any]
@@ -119,7 +71,8 @@ def list_table(
     for item in chosen:
         parts.append([f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else "")])
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
-        parts += [_names(item), _versions(item)] if packages else [_channels(records.package_records(item.selection.catalog))]
+        offered = records.package_records(item.selection.catalog)
+        parts += [_names(item), _versions(item)] if packages else [channel_lines(offered)]
     if explain:
         parts.append(_explained(chosen))
     return paragraphs(*parts, problem_lines([*asked, *_problems(chosen, target)]))
@@ -164,8 +117,8 @@ def plan_document(preview: Preview, *, explain: bool) -> Document:
 def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[str]:
     """Return `plan` for people; `document`: its JSON."""
     plan = preview.planned.plan
-    parts = [_channels(catalog.packages) for catalog in plan.catalogs]
-    parts += releases_shown(document.get("releases", []), plan.update_graph)
+    parts = [channel_lines(catalog.packages) for catalog in plan.catalogs]
+    parts += releases.planned_table(document.get("releases", []), plan.update_graph)
     more = ", plus the catalogs' layers while it works" if plan.catalogs else ""
     needs = f"needs {size_text(preview.spec.layout.size)} on disk{more}"
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
@@ -207,7 +160,7 @@ def created_document(made: Exported, directory: Path | str) -> Document:
         "totals": totals(inventory),
         "requires": inventory.requires,
         "problems": inventory.problems,
-        **({"kit": document(made.kit)} if made.kit else {}),
+        **({"kit": kit.document(made.kit)} if made.kit else {}),
     }
 
 
@@ -221,7 +174,7 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
         [f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         # The next step is the command itself: the person with the media rarely has the documentation.
         [f"On the other side: hub-import deploy {directory} --registry HOST:PORT"],
-        table(made.kit) if made.kit else [],
+        kit.table(made.kit) if made.kit else [],
     )
 
 
@@ -254,22 +207,6 @@ def part_table(made: MadePart | None) -> list[str]:
     return paragraphs(lost, [done], [f"When all parts are there: hub-export finish {joins}"])
 
 
-def built_document(built: BuiltCatalog) -> Document:
-    """Return the JSON of `build-catalog`."""
-    return {
-        "image": str(built.target),
-        "digest": built.digest,
-        "packages": records.package_records(built.catalog),
-        "problems": built.problems,
-    }
-
-
-def built_table(built: BuiltCatalog) -> list[str]:
-    """Return `build-catalog` for people."""
-    channels = _channels(records.package_records(built.catalog))
-    return paragraphs(problem_lines(built.problems), channels, [f"{built.target}", f"{built.digest}"])
-
-
 def _sums(sums: dict[str, int]) -> str:
     """Return what is carried: operators and releases, where there are any, then the whole."""
     releases = [counted(sums["releases"], "release")] if sums["releases"] else []
@@ -298,8 +235,8 @@ def _elsewhere(blobs: Iterable[BlobRecord]) -> list[str]:
     return [f"left out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has"] if left else []
 
 
-def _channels(packages: Iterable[PackageRecord]) -> list[str]:
-    # A line for each channel: the head is the version that OLM installs from it.
+def channel_lines(packages: Iterable[PackageRecord]) -> list[str]:
+    """Return a line for each channel: the head is the version that OLM installs from it."""
     rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
     rows += [
         (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)))

@@ -1,8 +1,7 @@
-"""Groups of options of hub-export: selection, archive, catalog build, kit."""
+"""Groups of options of hub-export that several commands have: selection and archive."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,29 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import terminal
-from common.cli.options import (
-    REGISTRIES,
-    Authfile,
-    CaFile,
-    Jobs,
-    RegistriesConf,
-    RegistryOptions,
-    created_now,
-    read_secret,
-    source_epoch,
-)
+from common.cli.options import RegistryOptions, created_now
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
 from common.text import is_visible
 from exporter.cli.release_options import ReleaseOptions
-from exporter.kit.settings import RELEASE_LOCK, ImageSettings, KitSettings, checked_platforms, checked_pythons
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
     from common.target_profile import TargetProfile
-    from exporter.catalog_builder import BuildSettings
     from exporter.imageset.model import ImageSet
 
 
@@ -388,125 +374,3 @@ def _line(option: str, text: str, limit: int) -> str:
             f"{option}: {len(line)} characters; the limit is {limit}", hint="Shorten it, or name a ticket or a document."
         )
     return line
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """What `oc adm catalog build` knew."""
-
-    base: Annotated[str, typer.Option("--from", metavar="REF", help="Image that serves a database (operator-registry).")]
-    target: Annotated[str, typer.Option("--to", metavar="REF", help="Where the catalog image goes.")]
-    manifest_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Package manifests to build from.")] = None
-    appregistry_org: Annotated[str, typer.Option(metavar="NAME", help="Namespace of an app registry to build from.")] = ""
-    appregistry_endpoint: Annotated[str, typer.Option(metavar="URL", help="The app registry.")] = "https://quay.io/cnr"
-    auth_token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The token of the app registry, as its login gave it; - is standard input."),
-    ] = None
-    auth_token: Annotated[
-        str,
-        typer.Option(metavar="TOKEN", help="The token itself, which others can read in the process list."),
-    ] = ""
-    platform: Annotated[
-        list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
-    ] = field(default_factory=list)
-    authfile: Authfile = None
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure",
-            help="Plain HTTP or unverified TLS for all that is named.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = False
-    registries_conf: RegistriesConf = None
-    ca: CaFile = None
-    jobs: Jobs = 6
-
-    def settings(self) -> BuildSettings:
-        """Return the settings of a build. Raises UsageError."""
-        from common.registry.cnr import split_endpoint
-        from exporter.catalog_builder import BuildSettings
-
-        if bool(self.manifest_dir) == bool(self.appregistry_org):
-            raise UsageError(
-                "one of --manifest-dir and --appregistry-org",
-                hint="The manifests come from a directory or from an app registry.",
-            )
-        base, target = Reference.parse(without_docker(self.base)), Reference.parse(without_docker(self.target))
-        # `oc adm catalog build --insecure` has no value and means every registry of the command.
-        hosts = [base.registry, target.registry, split_endpoint(self.appregistry_endpoint)[0]] if self.insecure else []
-        registry = RegistryOptions(self.authfile, self.registries_conf, hosts, self.ca, self.jobs)
-        return BuildSettings(
-            registry.settings(),
-            base,
-            target,
-            self.manifest_dir,
-            self.appregistry_org,
-            self.appregistry_endpoint,
-            self._token(),
-            tuple(Platform.parse(text) for text in self.platform if text != ".*"),
-            self.jobs,
-        )
-
-    def _token(self) -> str:
-        """Return the token of the app registry; empty for none. Raises UsageError."""
-        if self.auth_token_file is not None:
-            if self.auth_token:
-                raise UsageError("--auth-token-file and --auth-token at once", hint="Give the file alone.")
-            return read_secret(self.auth_token_file, "--auth-token-file")
-        # ps shows the arguments of a process to every user, and its environment only to its own (proc(5)).
-        if self.auth_token and self.auth_token != os.environ.get("HUB_EXPORT_AUTH_TOKEN"):
-            terminal.tell(
-                "warning: --auth-token is visible in the process list; use --auth-token-file or HUB_EXPORT_AUTH_TOKEN"
-            )
-        return self.auth_token
-
-
-# The options of `hub-export kit`.
-
-
-@dataclass(frozen=True, slots=True)
-class KitOptions:
-    """What a kit is made for."""
-
-    platform: Annotated[
-        list[str], typer.Option("--platform", metavar="OS/ARCH", help="Machines to install on; repeatable. Default: all.")
-    ] = field(default_factory=list)
-    python: Annotated[
-        list[str], typer.Option("--python", metavar="3.N", help="Pythons to install with; repeatable. Default: all.")
-    ] = field(default_factory=list)
-    parity: Annotated[bool, typer.Option("--parity", help="With what repair needs, for archives with parity.")] = False
-    image_base: Annotated[
-        str | None, typer.Option(metavar="REF", help="Also make container images, on this image, which has Python.")
-    ] = None
-    image_python: Annotated[
-        str | None, typer.Option(metavar="3.N", help="The Python of --image-base, where its PYTHON_VERSION does not say.")
-    ] = None
-    lock: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The wheels to fetch (pylock.toml), instead of those of the release.")
-    ] = None
-
-    def settings(self, output: Path, registry: RegistryOptions) -> KitSettings:
-        """Return the settings of a kit, with this process's environment. Raises UsageError."""
-        if self.image_python and not self.image_base:
-            raise UsageError("--image-python without --image-base", hint="Name the image to build on.")
-        # create --with-kit has no option for it, but the same variable.
-        lock = self.lock or os.environ.get("HUB_EXPORT_LOCK")
-        return KitSettings(
-            output=output,
-            environ=dict(os.environ),
-            platforms=checked_platforms(self.platform),
-            pythons=checked_pythons(self.python),
-            parity=self.parity,
-            image=self._image(registry),
-            lock=Path(lock) if lock else RELEASE_LOCK,
-            # Kits are reproducible: the times in wheels and layers come from the same variable as those of archives.
-            epoch=source_epoch(),
-        )
-
-    def _image(self, registry: RegistryOptions) -> ImageSettings | None:
-        if self.image_base is None:
-            return None
-        python = checked_pythons([self.image_python], "--image-python")[0] if self.image_python else None
-        return ImageSettings(Reference.parse(without_docker(self.image_base)), registry.settings(), python, registry.jobs)
