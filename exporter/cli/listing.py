@@ -15,8 +15,7 @@ from common.text import columns, counted, enumeration, numbered, paragraphs, san
 from exporter.catalog import records
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
-from exporter.plan.checks import unsupported
-from exporter.plan.installed import left_behind
+from exporter.plan.installed import left_behind, unsupported
 from exporter.report.contents import title_of
 
 if TYPE_CHECKING:

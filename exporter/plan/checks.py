@@ -1,4 +1,4 @@
-"""Checks of a plan: problems that stop it, and packages that the cluster's release does not support."""
+"""Checks of a plan: problems that stop it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ProblemsError, RegistryError
-from common.openshift import supported_releases
 from common.text import counted
 from exporter.plan import mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from common.archive.inventory import PackageRecord
     from exporter.plan.plan import ExportPlan
 
 
@@ -56,9 +54,3 @@ def require_none(problems: Sequence[Problem]) -> None:
     if serious:
         details = [f"{p.severity}: {p.subject}: {p.message}" for p in serious[:_SHOWN]]
         raise ProblemsError(f"{len(serious)} problems, and --strict was given:", details=details)
-
-
-def unsupported(packages: Iterable[PackageRecord], release: tuple[int, int] | None) -> list[Problem]:
-    """Return a warning for each package with heads that are not for the release of the cluster."""
-    found = supported_releases.unsupported(packages, release) if release is not None else ()
-    return [Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message) for name, message in found]

@@ -1,4 +1,4 @@
-"""Installed operators of a target profile that a selection would leave without a way to the head of their channel."""
+"""Problems of a selection on its cluster: packages that its release does not support, and operators without an update."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.olm.update_path import Obstacle
+from common.openshift import supported_releases
 from common.text import enumeration
 from common.version import try_parse
 from exporter.catalog.installed import PackageGraphs, lowest
@@ -13,6 +14,7 @@ from exporter.catalog.installed import PackageGraphs, lowest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from common.archive.inventory import PackageRecord
     from common.olm.update_path import UpdatePath
     from common.target_profile import InstalledOperator, TargetProfile
     from exporter.catalog.model import Catalog
@@ -123,3 +125,9 @@ def _wanted(kept: UpdatePath, path: UpdatePath, whole: PackageGraphs, operator: 
     if kept.obstacle is Obstacle.AHEAD:
         return f"raise maxVersion to {installed}"
     return f"add minVersion {lowest(path, whole, installed)}"
+
+
+def unsupported(packages: Iterable[PackageRecord], release: tuple[int, int] | None) -> list[Problem]:
+    """Return a warning for each package with heads that are not for the release of the cluster."""
+    found = supported_releases.unsupported(packages, release) if release is not None else ()
+    return [Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message) for name, message in found]

@@ -17,8 +17,7 @@ from exporter.images import signatures
 from exporter.imageset.model import with_requests
 from exporter.plan import images, mapping
 from exporter.plan.baseline import Delivered, leave_out
-from exporter.plan.checks import unsupported
-from exporter.plan.installed import left_behind
+from exporter.plan.installed import left_behind, unsupported
 from exporter.plan.plan import ExportPlan, make_plan
 from exporter.releases import carrying, graph_carrying
 from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy

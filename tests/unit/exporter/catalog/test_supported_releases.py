@@ -18,7 +18,7 @@ from exporter.catalog.readers import file_based
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.records import package_records
 from exporter.catalog.stated import stated
-from exporter.plan import checks
+from exporter.plan import installed
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, package_of, real
@@ -137,11 +137,11 @@ def test_releases_have_the_kubernetes_of_their_release_notes():
 def test_the_heads_of_a_package_are_one_short_problem():
     same = [(f"stable-{number}", "foo.v1", "4.8", None) for number in range(9)]
     others = [(f"old-{number}", f"foo.v0.{number}", "4.8", None) for number in range(5)]
-    (problem,) = checks.unsupported([package(*same, *others), package(("a", "b", None, None), name="bar")], (4, 18))
+    (problem,) = installed.unsupported([package(*same, *others), package(("a", "b", None, None), name="bar")], (4, 18))
     assert (problem.severity, problem.code, problem.subject) == ("warning", "release-unsupported", "foo")
     assert "foo.v1 (stable-0, stable-1, stable-2, …) is for releases up to 4.8; foo.v0.0 (old-0)" in problem.message
     assert problem.message.endswith("; 3 more heads")
-    assert checks.unsupported([package(*same)], None) == []
+    assert installed.unsupported([package(*same)], None) == []
 
 
 def test_only_heads_are_looked_at():
