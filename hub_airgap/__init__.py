@@ -52,7 +52,7 @@ def _given() -> set[str]:
 
 
 def damage() -> list[str]:
-    """Return what is wrong with this installation: the first file that is not as installed, and who may have written it."""
+    """Return the damage of this installation: the first file that is not as installed, and which project has written it."""
     import base64  # noqa: PLC0415 - after a failure
     import hashlib  # noqa: PLC0415
     from importlib import metadata  # noqa: PLC0415

@@ -358,7 +358,7 @@ def with_habits(epilog: str | None, ctx: Any) -> str:
     known = {name for each in ctx.command.get_params(ctx) for name in each.opts}
     command = "" if ctx.parent is None else str(ctx.info_name)
     rows = habits.help_lines(_program(ctx), command, known)
-    title = "\b\nWords of oc-mirror, oc, skopeo, podman, hauler, zarf and imgpkg, after ours:"
+    title = "\b\nIn place of words of oc-mirror, oc, skopeo, podman, hauler, zarf and imgpkg:"
     kept = (epilog or "").partition(title)[0].rstrip()
     return "\n\n".join(part for part in (kept, "\n".join([title, *rows]) if rows else "") if part)
 

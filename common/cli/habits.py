@@ -1,4 +1,4 @@
-"""The table "theirs to ours": what people type who know oc-mirror, oc, skopeo, podman, hauler, zarf or imgpkg.
+"""The table of habits: words of oc-mirror, oc, skopeo, podman, hauler, zarf and imgpkg, and those of this program for them.
 
 One table for the errors, for `--help` and for docs/how-to/from-oc-mirror.md, which a test compares with it. Imported for an
 unknown word and for help only: a command that is understood must not pay for it.
@@ -29,14 +29,14 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """A row: words of other tools, and ours."""
+    """A row: words of other tools, and those of this program."""
 
     names: tuple[str, ...]
     tools: str
     way: Way
     ours: str = ""
     why: str = ""
-    takes: str = ""  # the name of its value, as `ours` has it; empty for a flag
+    takes: str = ""  # the name of its value in `ours`; empty for a flag
     where: frozenset[str] = frozenset()  # a program, a command, or `program command`; empty is everywhere
     unless: frozenset[str] = frozenset()  # values that mean something else: a later row has them
     is_secret: bool = False  # its value is never printed
@@ -152,7 +152,7 @@ OPTIONS: tuple[Habit, ...] = (
     # Words for the same thing at another place.
     _needless(
         "-c --config",
-        "an archive says itself what is in it; the image set file is not carried along",
+        "an archive lists its contents; the image set file is not carried along",
         _MIRRORS,
         takes="FILE",
         where=IMPORT,
@@ -357,7 +357,7 @@ OPTIONS: tuple[Habit, ...] = (
         "--dest-compress --dest-decompress --dest-compress-format --dest-compress-level "
         "--dest-precompute-digests --dest-force-compress-format --dest-oci-accept-uncompressed-layers "
         "--compression-format --compression-level",
-        "what is on the mirror is left as it is, and layers are never changed",
+        "content of the mirror is kept, and layers are never changed",
         "oc, skopeo, podman",
     ),
     _needless("--insecure-policy", "no policy.json is read", _SKOPEO),
@@ -490,7 +490,7 @@ def _edits(one: str, other: str, most: int) -> int:
 
 
 def help_lines(program: str, command: str, known: Collection[str]) -> list[str]:
-    """Return the lines of `--help`: ours, and the words of others for it; what needs no word is one line for all."""
+    """Return the lines of `--help`: a word of this program, and those of other tools that it stands for."""
     grouped: dict[str, list[str]] = {}
     for row in OPTIONS if command else COMMANDS:
         if row.way in (Way.WORKS, Way.INSTEAD) and row.is_for(program, command):

@@ -310,7 +310,7 @@ def start(app: typer.Typer, program: str) -> None:
 
 
 def output_failed(error: OSError) -> int:
-    """Return the exit status of a program whose standard output takes nothing, and tell why; a closed pipe is silent."""
+    """Return the exit status of a program whose standard output takes nothing, and report why; a closed pipe is silent."""
     sys.stdout = None  # not tried again at exit
     if isinstance(error, BrokenPipeError):
         return int(ExitCode.FAILED)
@@ -525,7 +525,7 @@ def _status(run: Callable[[], ExitCode]) -> int:
 
 
 def _defect() -> HubError:
-    """Return the error for an exception that is none of ours: a defect, or files of another distribution in place of ours."""
+    """Return the error for an exception that is no HubError: a defect, or foreign files in this installation."""
     if found := hub_airgap.damage():
         return UsageError(found[0], hint=hub_airgap.ADVICE)
     return HubError("internal error (above)", hint="Please report it with the command and this trace.")

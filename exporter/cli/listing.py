@@ -207,7 +207,7 @@ def part_table(made: MadePart | None) -> list[str]:
 
 
 def _sums(sums: dict[str, int]) -> str:
-    """Return what is carried: operators and releases, where there are any, then the whole."""
+    """Return the content of an archive in a line: operators and releases, where there are any, then the whole."""
     releases = [counted(sums["releases"], "release")] if sums["releases"] else []
     operators = [counted(sums[key], word) for key, word in (("packages", "package"), ("bundles", "bundle"))]
     parts = [*releases, *(operators if sums["packages"] or not releases else [])]
@@ -218,11 +218,10 @@ def _sums(sums: dict[str, int]) -> str:
 def _attached(images: Iterable[ImageRecord]) -> list[str]:
     """Return a line on signatures and attachments; none where there are none."""
     kinds = Counter(image.kind for image in images)
-    signatures, attachments = kinds[ImageKind.SIGNATURE], kinds[ImageKind.ATTACHMENT]
-    if not signatures and not attachments:
-        return []
+    named = ((kinds[ImageKind.SIGNATURE], "signature"), (kinds[ImageKind.ATTACHMENT], "attachment"))
+    found = " and ".join(counted(number, word) for number, word in named if number)
     # Signatures and attachments have publishers of their own; an approving officer asks where further images come from.
-    return [f"among the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"]
+    return [f"among the images: {found}"] if found else []
 
 
 def _elsewhere(blobs: Iterable[BlobRecord]) -> list[str]:

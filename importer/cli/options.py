@@ -204,7 +204,7 @@ class ComparedArchiveOptions:
     key: Key = None
 
     def inventory(self) -> tuple[Inventory | None, Neighbours]:
-        """Return its inventory, None without an archive, and what is next to it and not signed. Raises as `open` does."""
+        """Return its inventory, None without an archive, and unsigned files next to it. Raises as `open` does."""
         from importer.archive.checksum_files import Neighbours
 
         if not self.archive:

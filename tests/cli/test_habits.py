@@ -1,4 +1,4 @@
-"""Each row of the table "theirs to ours" is typed: what works is the same as our words, everything else is exit status 2 and advice.
+"""Each row of the table of habits is typed: what works is the same as our words, everything else is exit status 2 and advice.
 
 In this process, without running a command: a row that works is compared by the parameters that the command would get.
 """
