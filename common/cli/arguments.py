@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 HELP = ["--help", "-h"]
 _TRUE, _FALSE = frozenset({"true", "1", "t", "yes"}), frozenset({"false", "0", "f", "no"})
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# Options of `--insecure HOST` where the host is the one of the command line. Of each pair the second names switch the check off
-# by being false (skopeo-copy(1), imgpkg), the first by being given (oc-mirror v1, oc, hauler, zarf).
+# Options that switch a check off by being given (oc-mirror v1, oc, hauler, zarf). Others, such as --tls-verify, do so by being
+# false (skopeo-copy(1), imgpkg). Both mean `--insecure HOST` with the host of the command line.
 _UNCHECKED = frozenset(
     {"--insecure", "--source-skip-tls", "--source-use-http", "--src-skip-tls", "--dest-skip-tls", "--dest-use-http"}
     | {"--plain-http", "--insecure-skip-tls-verify", "--registry-insecure"}

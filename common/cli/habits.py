@@ -175,7 +175,7 @@ OPTIONS: tuple[Habit, ...] = (
     _instead(
         "--to --to-repo --registry-url --dest-registry --dest", "--registry HOST", "oc, zarf, imgpkg, skopeo", where=IMPORT
     ),
-    _instead(" --dir --to-tar --to-manifests ", "--output DIR", "oc, imgpkg", where=EXPORT),
+    _instead("--dir --to-tar --to-manifests", "--output DIR", "oc, imgpkg", where=EXPORT),
     _instead("--output", "hub-export create --output DIR", _OC, where=f"{IMPORT}/push {IMPORT}/deploy {IMPORT}/apply"),
     _instead(
         "--catalog --catalogs --package --image",
@@ -227,7 +227,7 @@ OPTIONS: tuple[Habit, ...] = (
     _instead("--log-format", "--progress json", _ZARF, takes="FORMAT"),
     _instead("--no-color", "NO_COLOR=1", _ZARF, why="it is read from the environment"),
     _instead(
-        "--archive-size --chunk-size --max-package-size ",
+        "--archive-size --chunk-size --max-package-size",
         "--volume-size SIZE",
         "oc-mirror, hauler, zarf",
         takes="SIZE",
@@ -282,7 +282,7 @@ OPTIONS: tuple[Habit, ...] = (
         why="it is read from the environment, as HTTP_PROXY and NO_PROXY are",
     ),
     _instead(
-        " --version",
+        "--version",
         "--openshift-release 4.N",
         "oc-mirror list",
         takes="4.N",
@@ -311,7 +311,7 @@ OPTIONS: tuple[Habit, ...] = (
         secret=True,
     ),
     _needless(
-        "--src-no-creds --dest-no-creds --no-creds --registry-anon ",
+        "--src-no-creds --dest-no-creds --no-creds --registry-anon",
         "without a login, registries are asked without one",
         "skopeo, imgpkg",
     ),
@@ -392,7 +392,7 @@ OPTIONS: tuple[Habit, ...] = (
         takes="FILE",
     ),
     _absent(
-        "--encryption-key --encrypt-layer --decryption-key --digestfile ",
+        "--encryption-key --encrypt-layer --decryption-key --digestfile",
         "images are carried as they are; the inventory has their digests",
         "skopeo, podman",
         takes="FILE",
@@ -411,24 +411,24 @@ COMMANDS: tuple[Habit, ...] = (
     *(_instead(name, f"{EXPORT} {name}", IMPORT, where=IMPORT) for name in _ELSEWHERE[EXPORT].split()),
     *(_instead(name, f"{IMPORT} {name}", EXPORT, where=EXPORT) for name in _ELSEWHERE[IMPORT].split()),
     _instead(
-        "mirror copy sync pull save store package bundle export archive ",
+        "mirror copy sync pull save store package bundle export archive",
         f"{EXPORT} create",
         "oc, skopeo, podman, hauler, zarf, imgpkg",
     ),
     _instead("load import unpack", f"{IMPORT} push", "hauler, podman, imgpkg", where=IMPORT),
     _instead("load import unpack install", f"{IMPORT} deploy", "hauler, podman, zarf"),
-    _instead("describe info ", f"{IMPORT} inspect", "oc-mirror v1, hauler"),
-    _instead("search catalogs packages images list-tags ", f"{EXPORT} list --catalog REF", "podman, oc-mirror, skopeo"),
-    _instead("releases updates release ", f"{EXPORT} list --release CHANNEL", "oc-mirror, oc"),
+    _instead("describe info", f"{IMPORT} inspect", "oc-mirror v1, hauler"),
+    _instead("search catalogs packages images list-tags", f"{EXPORT} list --catalog REF", "podman, oc-mirror, skopeo"),
+    _instead("releases updates release", f"{EXPORT} list --release CHANNEL", "oc-mirror, oc"),
     _instead("init", f"{EXPORT} plan IMAGESET", _MIRROR1, why="an image set of oc-mirror is read as it is"),
     _instead("build", f"{EXPORT} build-catalog", "oc adm catalog"),
     _instead("catalog adm image", f"{EXPORT} create --catalog REF", _OC, why="to build one: hub-export build-catalog"),
     _instead("registry", f"{IMPORT} serve ARCHIVE", _HAULER),
     _instead("completion", "--install-completion", "all"),
     _instead("logout", "podman logout", "podman, skopeo, oc", why="the file of credentials is the same"),
-    _instead("tag manifest ", "skopeo copy", "podman, skopeo", why="single images are their work"),
+    _instead("tag manifest", "skopeo copy", "podman, skopeo", why="single images are their work"),
     _absent("delete prune rm remove rmi", "old images are removed with the registry's own tools", "oc-mirror, skopeo, hauler"),
-    _absent("upgrade update ", "install the new release; a kit brings it behind the gap", "zarf, oc"),
+    _absent("upgrade update", "install the new release; a kit brings it behind the gap", "zarf, oc"),
 )
 
 
