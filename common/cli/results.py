@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ImageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from common.archive.inventory import Inventory, Problem
+
+
+_KEY_ID = 16  # the last digits of a fingerprint, by which signatures name a key (RFC 4880, 12.2)
 
 
 def totals(inventory: Inventory) -> dict[str, int]:
@@ -35,3 +38,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 def request_lines(requested_by: str, purpose: str) -> list[str]:
     """Return who requested a transfer and for what, in lines of a terminal; none for what is not known."""
     return [f"{label}: {text}" for label, text in (("requested by", requested_by), ("purpose", purpose)) if text]
+
+
+def signed_by(keys: Iterable[str]) -> str:
+    """Return the keys that signed a release, from their fingerprints; empty ones are signatures that were not verified."""
+    return ", ".join(sorted({key[-_KEY_ID:] for key in keys if key})) or "not verified"

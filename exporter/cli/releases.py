@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from common.cli.results import signed_by
 from common.errors import UsageError, one_error
 from common.files import size_text
 from common.text import columns, counted, enumeration, paragraphs, sanitize
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 200  # characters of a risk's message
 _CHANNELS = 3  # that a row names: a release is in those of the next minors too
-_KEY = 16  # the last digits of a fingerprint, by which signatures name a key
 Document = dict[str, Any]
 
 
@@ -136,7 +136,7 @@ def planned_table(releases: Sequence[Document], graph: UpdateGraphRecord) -> lis
             str(len(one.get("components", ()))),
             size_text(one["ownBytes"]),
             size_text(one["totalBytes"]),
-            ", ".join(key[-_KEY:] for key in one["signedBy"]) or "not verified",
+            signed_by(one["signedBy"]),
             enumeration(one.get("channels", ()), _CHANNELS),
         )
         for one in releases

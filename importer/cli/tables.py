@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.cli.results import problem_lines, request_lines, totals
+from common.cli.results import problem_lines, request_lines, signed_by, totals
 from common.files import size_text
 from common.text import columns, counted, enumeration, numbered, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 Document = dict[str, Any]
-_KEY = 16  # the last digits of a fingerprint, by which signatures name a key
 _SHOWN = 20
 
 
@@ -71,9 +70,7 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
 
 def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
     rows = [("RELEASE", "ARCH", "SIGNED BY", "PAYLOAD")]
-    for one in releases:
-        keys = sorted({each.key[-_KEY:] for each in one.signatures if each.key})
-        rows.append((one.version, one.architecture, ", ".join(keys) or "not verified", one.digest))
+    rows += [(one.version, one.architecture, signed_by(each.key for each in one.signatures), one.digest) for one in releases]
     return columns(rows) if releases else []
 
 
