@@ -82,7 +82,7 @@ def test_an_empty_catalog_says_that_it_is_empty(tmp_path):
     with pytest.raises(UsageError, match="has no package 'foo'") as caught:
         select(empty, OperatorRequest("registry.example/a/b:v1", packages=(PackageRequest("foo"),)))
     assert caught.value.hint == "It has no packages."
-    assert listing._channels([]) == ["no packages"]
+    assert listing.channel_lines([]) == ["no packages"]
 
 
 def test_a_file_of_blobs_is_a_catalog_and_another_file_is_none(tmp_path):
