@@ -197,7 +197,7 @@ class Exchange:
         until_s = limiter.patience_s() + seconds
         try:
             # Not `retries`: what it notes about a host that was given up is for calls with all retries.
-            for attempt in Retries(POLICY, sleep=self._clock.sleep, clock=limiter.patience_s):
+            for attempt in Retries(POLICY, notify=limiter.report, sleep=self._clock.sleep, clock=limiter.patience_s):
                 with attempt:
                     try:
                         return self.ask_once(replace(call, read_s=min(seconds, self._settings.timeouts.read_s)), limit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,7 +34,7 @@ _WANTED = "Wanted: an answer of an update service, as curl -f 'URL?channel=CHANN
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Saved:
     """An answer; `channel` and `architecture` are empty where nothing says them."""
 
@@ -42,7 +43,7 @@ class _Saved:
     channel: str
     architecture: str
 
-    @property
+    @cached_property
     def channels(self) -> frozenset[str]:
         """The channels that it may be of."""
         if self.channel:
