@@ -19,7 +19,6 @@ from importer.cluster.kinds import (
     DEPLOYMENT,
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
-    MANAGED_NAMESPACE,
     MARKETPLACE,
     NAMESPACE,
     NETWORK_POLICY,
@@ -34,7 +33,14 @@ from importer.cluster.kinds import (
 from importer.cluster.resources.build import NAME as CA_NAME
 from importer.cluster.resources.catalog_source import defaults_off, is_default
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.openshift_release import foreign_name, has_space, lacks, with_graph, with_signatures
+from importer.cluster.resources.openshift_release import (
+    foreign_name,
+    has_space,
+    is_signatures,
+    lacks,
+    with_graph,
+    with_signatures,
+)
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 
@@ -167,7 +173,7 @@ def _mirror_rules(writer: Writer, pending: _Pending, release: Release | None) ->
 def _releases(writer: Writer, pending: _Pending) -> None:
     """Write what updates of the cluster need: signatures, acknowledgements, and the update service with its address."""
     for resource in pending.of(CONFIG_MAP.name):
-        if resource.namespace == MANAGED_NAMESPACE:
+        if is_signatures(resource):
             _signature(writer, resource)
         else:
             writer.shared(CONFIG_MAP, resource.name, resource.namespace, _with_data(resource))

@@ -53,7 +53,7 @@ class Applied:
     `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
     `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
-    `notes`: what is left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
+    `notes`: the steps left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
     in the catalogs of the archive.
     """
 

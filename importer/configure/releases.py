@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ImageKind
 from common.errors import UsageError
 from common.text import enumeration
 from importer.cluster.api.client import ForbiddenError
@@ -24,7 +23,13 @@ from importer.cluster.kinds import (
     status_of,
 )
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.openshift_release import UPDATE_NAMESPACE, UpdatePlace, has_room, payload_repository
+from importer.cluster.resources.openshift_release import (
+    UPDATE_NAMESPACE,
+    UpdatePlace,
+    has_graph,
+    has_room,
+    payload_repository,
+)
 from importer.cluster.updates.expected import ExpectedRelease, releases_of
 from importer.cluster.updates.outlook import Update, unfit, updates
 from importer.cluster.updates.reading import ACKS, UpdateState, graph_address, read_updates
@@ -106,24 +111,26 @@ def plan_releases(
     cluster: ClusterSettings,
 ) -> ReleasePlan:
     """Return what an import does for updates of a cluster. Changes nothing. Raises ClusterError, UsageError."""
-    has_graph = any(each.record.kind is ImageKind.GRAPH_DATA for each in images)
+    with_graph = has_graph(images)
     asked = cluster.update_service or cluster.acknowledged
     usable = configures_nodes(release) and release is not None and not release.hosted and not cluster.resources.catalogs_only
     if asked and not usable:
         option = "--update-service" if cluster.update_service else "--acknowledge"
         raise UsageError(f"{option}: this cluster is not updated by its own ClusterVersion", hint="Leave the option out.")
-    if not usable or not (inventory.carried_releases or has_graph or asked):
+    if not usable or not (inventory.carried_releases or with_graph or asked):
         return NOTHING
     try:
         state = read_updates(client, release)
     except ForbiddenError as error:  # preflight lists the missing permissions
+        if asked:
+            raise
         return ReleasePlan(notes=(f"updates of the cluster were not looked at: {error.message}",))
     expected = releases_of(inventory, images)
     acknowledged = _acknowledged(state, cluster.acknowledged)
     plan = ReleasePlan(state, expected=expected, resources=acknowledged, notes=unfit(state, expected))
     repository = payload_repository(images, mirror, state.services or ())
-    plan = _placed(client, plan, repository, has_graph=has_graph)
-    return _following(plan, repository, has_graph=has_graph) if cluster.update_service else plan
+    plan = _placed(client, plan, repository, with_graph=with_graph)
+    return _following(plan, repository, with_graph=with_graph) if cluster.update_service else plan
 
 
 def _acknowledged(state: UpdateState, names: Sequence[str]) -> tuple[Resource, ...]:
@@ -142,10 +149,10 @@ def _acknowledged(state: UpdateState, names: Sequence[str]) -> tuple[Resource, .
     return (Resource.of(body, shared=True),)
 
 
-def _placed(client: ClusterClient, plan: ReleasePlan, repository: str, *, has_graph: bool) -> ReleasePlan:
+def _placed(client: ClusterClient, plan: ReleasePlan, repository: str, *, with_graph: bool) -> ReleasePlan:
     """Return the plan with the place of the UpdateService, or the reason why there is none."""
     assert plan.state is not None
-    if not has_graph:
+    if not with_graph:
         return plan
     if plan.state.services is None:
         why = f"the cluster has no UpdateService: install the operator {OPERATOR}, and run the same command again"
@@ -205,12 +212,12 @@ def _replicas(client: ClusterClient) -> int:
     return 2 if topology == "HighlyAvailable" else 1
 
 
-def _following(plan: ReleasePlan, repository: str, *, has_graph: bool) -> ReleasePlan:
+def _following(plan: ReleasePlan, repository: str, *, with_graph: bool) -> ReleasePlan:
     """Return the plan with the address of the graph, or the promise of one."""
     assert plan.state is not None
     service = serving(plan.state, repository)
     if service is None and plan.place is None:
-        why = "there is no UpdateService" if has_graph else "the archive has no graph data, and there is no UpdateService"
+        why = "there is no UpdateService" if with_graph else "the archive has no graph data, and there is no UpdateService"
         finding = Finding(
             "update-service-absent",
             "ClusterVersion version",

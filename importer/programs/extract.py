@@ -60,8 +60,8 @@ class Wanted:
 class Extracted:
     """A program that was written.
 
-    `source`: the component's image, and `file` the path there; `original`: the digest of that file, without what was written
-    into it; `payload`: the release that an installer installs, empty for other programs.
+    `source`: the component's image, and `file` the path there; `original`: the digest of that file, before values were
+    written into it; `payload`: the release that an installer installs, empty for other programs.
     """
 
     path: Path

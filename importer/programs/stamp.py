@@ -48,7 +48,7 @@ class Stamp:
         return tuple(each.name for each in self._missing)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what is settled of the stream so far; of the same length, in the end, as what was fed.
+        """Yield the part of the stream that no marker can change any more; in the end it is as long as the input.
 
         Raises ImageFileError for a value that is longer than its marker.
         """

@@ -516,6 +516,12 @@ def test_the_roles_of_render_allow_all_of_it_and_preflight_names_what_is_missing
     with pytest.raises(ClusterError, match="not changed") as refused:
         here.apply(carried)
     assert "configmaps" in " ".join(refused.value.details)
+    # Graph data alone has no object for which preflight would ask for them: what was asked for is not left out in silence.
+    alone = inventory(graph=True)
+    assert "were not looked at" in here.plan(alone).built.notes[0]
+    for asked in ({"update_service": True}, {"acknowledged": (f"ack-{release}-x",)}):
+        with pytest.raises(ClusterError, match="not allowed to list configmaps"):
+            here.plan(alone, **asked)
 
 
 @pytest.mark.parametrize("layout", [False, *more([True])])

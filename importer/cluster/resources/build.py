@@ -38,6 +38,7 @@ from importer.cluster.resources.names import Named, name_catalogs
 from importer.cluster.resources.openshift_release import (
     RULES,
     UpdatePlace,
+    carries_updates,
     has_graph,
     notes,
     refused,
@@ -143,8 +144,8 @@ class Built:
 
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
     nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that nodes
-    need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects. `notes`: what is
-    left to the administrator.
+    need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects. `notes`: the
+    steps that are left to the administrator.
     """
 
     resources: tuple[Resource, ...]
@@ -208,7 +209,7 @@ def build(
     # An archive of releases or images alone takes the place of no default source, and operators may depend on these.
     hub = (_operator_hub(),) if named else ()
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
-    # Rules of others may have any scope, so that with `catalogs_only` each repository is looked for.
+    # Foreign rules may have any scope, so that with `catalogs_only` each repository is looked for.
     narrow = mirror.joins_paths or options.catalogs_only
     ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
@@ -232,8 +233,8 @@ def build(
 
 
 def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:
-    carried = any(each.record.kind in (ImageKind.RELEASE, ImageKind.GRAPH_DATA) for each in images)
-    return ("releases: --catalogs-only writes no rules, signatures and update service for them",) if carried else ()
+    note = "releases: --catalogs-only writes no rules, signatures and update service for them"
+    return (note,) if carries_updates(images) else ()
 
 
 def _hosted(

@@ -59,7 +59,7 @@ def signature_name(digest: Digest) -> str:
 
 
 def foreign_name(name: str) -> str:
-    """Return the name of a ConfigMap of signatures where an object of others has the usual one."""
+    """Return the name of a ConfigMap of signatures where a foreign or a full one has the usual name."""
     return f"hub-{name}"
 
 
@@ -178,6 +178,16 @@ def payload_repository(images: Iterable[MappedImage], mirror: Mirror, services: 
     return "" if mirror.releases_by_source else str(mirror.at(PAYLOADS))
 
 
+def is_signatures(resource: Resource) -> bool:
+    """Return whether an object is a ConfigMap with signatures of a release."""
+    return resource.namespace == MANAGED_NAMESPACE
+
+
+def carries_updates(images: Iterable[MappedImage]) -> bool:
+    """Return whether an archive carries releases or graph data."""
+    return any(each.record.kind in (ImageKind.RELEASE, ImageKind.GRAPH_DATA) for each in images)
+
+
 def has_graph(images: Iterable[MappedImage]) -> bool:
     """Return whether an archive carries graph data."""
     return any(each.record.kind is ImageKind.GRAPH_DATA for each in images)
@@ -225,9 +235,8 @@ _OWN_FIELD = "a hosted cluster is updated by spec.release of its HostedCluster, 
 
 
 def notes(inventory: Inventory, images: Sequence[MappedImage], release: Release | None) -> tuple[str, ...]:
-    """Return what is not written for the releases of an archive, and why, on clusters without a ClusterVersion of their own."""
-    carried = [each for each in images if each.record.kind is ImageKind.RELEASE]
-    if not carried and not has_graph(images):
+    """Return why nothing is written for the releases of an archive, on clusters without a ClusterVersion of their own."""
+    if not carries_updates(images):
         return ()
     if release is None or release.microshift:
         what = "another Kubernetes" if release is None else "MicroShift"
@@ -236,6 +245,7 @@ def notes(inventory: Inventory, images: Sequence[MappedImage], release: Release 
         return (f"{none}; the releases of the archive are on the mirror for other clusters",)
     if release.hosted:
         lacking = lacking_images(inventory)
+        carried = (each for each in images if each.record.kind is ImageKind.RELEASE)
         pinned = {each.name: f"{each.name.partition('@')[0]}@{each.digest}" for each in carried}
         return tuple(
             f"release {each.version} ({each.architecture}): {_OWN_FIELD}{pinned[each.source]}"

@@ -51,7 +51,7 @@ from importer.cluster.record import NAME as RECORD
 from importer.cluster.resources.build import NAME as CA_NAME
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.resources.mirror_rules import series_names
-from importer.cluster.resources.openshift_release import foreign_name
+from importer.cluster.resources.openshift_release import foreign_name, is_signatures
 from importer.cluster.trust import PULL_SECRET
 from importer.cluster.updates.reading import ACKS, GATES
 
@@ -159,7 +159,7 @@ def _on_openshift(release: Release, names: _OwnNames, *, off: bool) -> list[Perm
 
 def _for_updates(release: Release, resources: Sequence[Resource]) -> list[Permission]:
     """Return the permissions for releases, where the objects are those of an archive with releases or graph data."""
-    signed = tuple(sorted(each.name for each in resources if each.namespace == MANAGED_NAMESPACE))
+    signed = tuple(sorted(each.name for each in resources if is_signatures(each)))
     services = [each for each in resources if each.kind == UPDATE_SERVICE.name]
     upstream = [each for each in resources if each.kind == CLUSTER_VERSION.name]
     acknowledged = [each for each in resources if (each.namespace, each.name) == (CONFIG_NAMESPACE, ACKS)]
@@ -169,7 +169,7 @@ def _for_updates(release: Release, resources: Sequence[Resource]) -> list[Permis
         *_each(CONFIG_MAP, (*_OWN, "list"), MANAGED_NAMESPACE, (*signed, *map(foreign_name, signed))),
         *_each(CONFIG_MAP, ("get",), MANAGED_NAMESPACE, (GATES,)),
         *_each(CONFIG_MAP, _OWN if acknowledged else ("get",), CONFIG_NAMESPACE, (ACKS,)),
-        # Others have UpdateServices too, in any namespace; nodes tell the architecture.
+        # Others have UpdateServices too, in any namespace; nodes have the architecture.
         *_each(UPDATE_SERVICE, ("list",)),
         *_each(NODE, ("list",)),
         *(_each(CLUSTER_VERSION, ("patch",), names=("version",)) if upstream else ()),

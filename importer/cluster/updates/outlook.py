@@ -74,9 +74,9 @@ def updates(state: UpdateState, releases: Iterable[ExpectedRelease]) -> tuple[Up
     for version, each in sorted(known, key=lambda pair: (pair[0].key, pair[1].architecture)):
         steps = last[each.architecture]
         # Without a path that starts at the cluster's version, the rule of the cluster version operator: no minor is skipped.
-        # A release of a range may be beside the shortest path over it, which the archive has for information.
-        is_beside = not each.steps and each.version not in starts and version.key < furthest[each.architecture]
-        follows = bool(steps) and not is_beside
+        # A release of a range may be off the shortest path over it, which the archive has for information.
+        off_path = not each.steps and each.version not in starts and version.key < furthest[each.architecture]
+        follows = bool(steps) and not off_path
         if version.key > now.key and (each.version in steps if follows else _is_next(now, version)):
             way = _way(str(now), each.version, steps) if follows else ()
             found.append(_update(state, each, version, way))

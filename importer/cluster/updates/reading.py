@@ -79,7 +79,7 @@ class UpdateState:
 
     @property
     def _runs_multi(self) -> bool:
-        """Whether the payload is one for several architectures, whatever the nodes are."""
+        """Whether the payload is one for several architectures, of which the nodes may have a single one."""
         # openshift/api, config/v1, Release.Architecture: Multi, or absent. Most clusters do not have it: openshift/api#2024 of
         # 2024 was behind a feature gate, and lost after that (openshift/cluster-version-operator#1269). From 4.12 on the
         # operator says it in the message about the payload, and `oc adm upgrade --to-multi-arch` leaves it in `spec`.

@@ -140,7 +140,7 @@ def _listed(directory: Path) -> list[str]:
 
 
 def _with_nodes(directory: Path, earlier: Earlier) -> Earlier:
-    """Return what was read, with the files for nodes, or those of a HostedCluster; as it is without such files."""
+    """Return an earlier render with its files for nodes, or those of a HostedCluster; unchanged without such files."""
     dropin, patch, bundle = (directory / name for name in (REGISTRIES_CONF, PATCH, BUNDLE))
     if dropin.exists():
         found = read_rules(str(dropin), read_limited(dropin, MAX_FILE, _HINT))

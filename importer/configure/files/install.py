@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
 from common.mapping import map_images, release_tag
-from common.openshift.supported_releases import unsupported
 from common.serialization import dump_yaml
 from common.text import visible
 from importer.cluster.kinds import (
@@ -31,9 +30,10 @@ from importer.cluster.kinds import (
 from importer.cluster.release import Release
 from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules, rules_of
+from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.install_steps import steps
-from importer.configure.files.update_files import is_signatures
-from importer.mapping import mapping_lines, pushed_images
+from importer.configure.files.render import MAPPING, mapping_file, unsupported_operators
+from importer.mapping import pushed_images
 from importer.programs.choosing import releases_named
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ REGISTRIES = "mirror/registries.conf"
 BUNDLE = "mirror/ca-bundle.crt"
 MANIFESTS = "openshift"
 README = "README.md"
-MAPPING = "mapping.txt"
 _NOTE = "# Written by hub-import render --install: for install-config.yaml. README.md says what to do with it.\n"
 _MIRROR_NOTE = "# Written by hub-import render --install: for the agent-based installer. README.md says what to do with it.\n"
 # openshift/installer#6235; an earlier installer ignores the field with a warning.
@@ -111,7 +110,7 @@ def install_files(
     files = {FRAGMENT: _NOTE + dump_yaml(_fragment(pairs, wanted)), REGISTRIES: _registries_conf(pairs, wanted)}
     files |= {BUNDLE: ca} if ca is not None else {}
     files |= {_file(each): dump_yaml(each.body) for each in resources}
-    files[MAPPING] = "".join(f"{line}\n" for line in mapping_lines(pushed_images(inventory, images)))
+    files[MAPPING] = mapping_file(pushed_images(inventory, images))
     files[README] = steps(wanted, catalogs=bool(built.served))
     problems = (*built.problems, *_problems(inventory, wanted))
     built = replace(built, resources=tuple(resources), problems=problems, notes=(f"{README} says what to do with each file",))
@@ -208,10 +207,7 @@ def _unverified(host: str) -> Resource:
 
 
 def _problems(inventory: Inventory, wanted: Installation) -> Iterator[Problem]:
-    release = wanted.release
-    for catalog in inventory.catalogs:
-        for name, message in unsupported(catalog.packages, (release.major, release.minor)):
-            yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
+    yield from unsupported_operators(inventory, wanted.release)
     if wanted.insecure:
         message = (
             "an install config has no field for a mirror without verified TLS, and a bootstrap machine cannot pull from it; "

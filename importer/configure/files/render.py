@@ -28,11 +28,12 @@ from importer.cluster.kinds import (
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
+from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.additions import with_additions
 from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.files.hosted import hosted_files
 from importer.configure.files.node_files import Access, node_files, unredirected
-from importer.configure.files.update_files import is_signatures, require_uri, update_files, with_earlier_signatures
+from importer.configure.files.update_files import require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines, pushed_images
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def render_archive(
     if updates_from:
         require_uri(updates_from, images, release, options)
     files = render(built.resources, pushed_images(inventory, images), earlier) | update_files(built.resources, updates_from)
-    problems = [*built.problems, *_unsupported(inventory, release)]
+    problems = [*built.problems, *unsupported_operators(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:
         off = bool(earlier.defaults) or any(each.kind == OPERATOR_HUB.name for each in built.resources)
@@ -119,7 +120,7 @@ def _access(host: str, ca: str | None, earlier: Earlier, insecure: bool) -> dict
     return dict(sorted({**earlier.access, host: found}.items()))
 
 
-def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
+def unsupported_operators(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
     """Yield what the preflight of an import finds: operators that are not meant for the release."""
     if release is None:
         return
@@ -139,10 +140,14 @@ def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier
     texts |= {name: raw.decode() for name, raw in kept.items() if name not in texts}
     files = dict(sorted(texts.items()))
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
-    lines = "".join(f"{line}\n" for line in mapping_lines(images))
     # `mapping.txt` is for `oc image mirror -f` and no manifest: the kustomization, made before, does not list it.
-    files |= {KUSTOMIZATION: dump_yaml(kustomization), MAPPING: lines}
+    files |= {KUSTOMIZATION: dump_yaml(kustomization), MAPPING: mapping_file(images)}
     return {name: text.encode() for name, text in sorted(files.items())}
+
+
+def mapping_file(images: Sequence[MappedImage]) -> str:
+    """Return every source with its place on the mirror, as `oc image mirror -f` reads it."""
+    return "".join(f"{line}\n" for line in mapping_lines(images))
 
 
 def _has_catalogs(resources: Iterable[Resource]) -> bool:

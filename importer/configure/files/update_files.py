@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ImageKind
 from common.errors import UsageError
 from common.serialization import dump_yaml
-from importer.cluster.kinds import MANAGED_NAMESPACE, UPDATE_SERVICE, Resource
+from importer.cluster.kinds import UPDATE_SERVICE, Resource
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.openshift_release import GRAPH_PATH, fitting, merged
+from importer.cluster.resources.openshift_release import GRAPH_PATH, carries_updates, fitting, is_signatures, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ SERVICE_FILE = "updates/updateservice.yaml"
 PATCH_FILE = "updates/clusterversion-patch.yaml"
 _NOTE = "# oc patch clusterversion version --type merge --patch-file clusterversion-patch.yaml\n"
 _URI = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
-_OF_UPDATES = frozenset((ImageKind.RELEASE, ImageKind.GRAPH_DATA))
 
 
 def update_files(resources: Sequence[Resource], uri: str) -> dict[str, bytes]:
@@ -41,16 +39,11 @@ def require_uri(uri: str, images: Sequence[MappedImage], release: Release | None
     """Raise UsageError for an address that is none, or that no ClusterVersion would use."""
     if options.hosted or not configures_nodes(release):
         raise UsageError("--update-service-uri: such a cluster has no ClusterVersion to patch", hint="Leave the option out.")
-    if not any(each.record.kind in _OF_UPDATES for each in images):
+    if not carries_updates(images):
         raise UsageError("--update-service-uri: the archive has no releases and no graph data", hint="Leave the option out.")
     if not _URI.fullmatch(uri):
         hint = "Wanted: status.policyEngineURI of the UpdateService, such as https://hub-route-….apps.example.com."
         raise UsageError(f"--update-service-uri {uri[:80]!r}: not an address", hint=hint)
-
-
-def is_signatures(resource: Resource) -> bool:
-    """Return whether an object is a ConfigMap with signatures of a release."""
-    return resource.namespace == MANAGED_NAMESPACE
 
 
 def for_updates(resources: Sequence[Resource]) -> bool:
