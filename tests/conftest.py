@@ -18,6 +18,7 @@ import pytest
 import stamina
 
 from common.log import SECRETS
+from tests.fakes.commands import AUTHORITIES
 
 # How long one example takes depends on how busy the machine is.
 _UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -58,11 +59,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(homes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, and none of the variables that we read. Gives the home."""
+    """An empty home, no authorities of the system, and none of the other variables that we read. Gives the home."""
     home = Path(tempfile.mkdtemp(dir=homes))
     for name in os.environ:
         if name.startswith(("XDG_", "HUB_")) or name in _NAMES or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("SSL_CERT_FILE", AUTHORITIES)
     monkeypatch.setenv("HOME", str(home))
     for name, folder in (("XDG_CONFIG_HOME", "config"), ("XDG_RUNTIME_DIR", "runtime"), ("XDG_CACHE_HOME", "cache")):
         (home / folder).mkdir(mode=0o700)
