@@ -30,6 +30,7 @@ __all__ = [
     "OWN_PATH",
     "MappedImage",
     "Mirror",
+    "components_of",
     "left_out_payloads",
     "map_catalog",
     "map_images",
@@ -68,6 +69,12 @@ def left_out_payloads(inventory: Inventory) -> Iterator[Problem]:
                 "because an update service would offer the release; export it again"
             )
             yield Problem("error", ProblemCode.RELEASE_INCOMPLETE, subject, message)
+
+
+def components_of(inventory: Inventory, payload: MappedImage) -> frozenset[str]:
+    """Return the sources of the components of the releases that have a payload."""
+    found = (release.components for release in inventory.carried_releases if release.source == payload.name)
+    return frozenset(component.source for components in found for component in components)
 
 
 def mapping_lines(images: Iterable[MappedImage]) -> list[str]:

@@ -1,8 +1,9 @@
 """Push: blobs, manifests, indexes and tags of an archive to the mirror, in that order.
 
 The state of the mirror is found by asking for the manifests of top-level images, nothing else (except with `heal`, which asks
-for every blob). An image is tagged as soon as all of its blobs have arrived. Any subset of the volumes may be present: images
-that need an absent one are left for later, and listed. Several processes may share the work (`VolumePartition`).
+for every blob). An image is tagged as soon as all of its blobs have arrived, the payload of a release after its components.
+Any subset of the volumes may be present: images that need an absent one are left for later, and listed. Several processes may
+share the work (`VolumePartition`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ATTACHED, Inventory, Problem
+from common.archive.inventory import ATTACHED, ImageKind, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers
+from common.registry.manifest_writer import ImmutableTagError
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import HostFailures, copy, gone
-from importer.mapping import Closure, Completion, MappedImage, left_out_payloads, pushed_images
+from importer.mapping import Closure, Completion, MappedImage, components_of, left_out_payloads, pushed_images
 from importer.push.failures import is_shared, note_blobs, note_images
 from importer.push.mirror_state import MirrorState, query_mirror
 from importer.push.result import PushResult, Tally
@@ -60,7 +62,7 @@ def push(
         tally.note_missing(state.absent, archive)
         sink = RegistrySink(client, closure.repositories(todo), state.partly)
         tagger = Tagger(archive, partition, client, heal=heal, right=found.right)
-        run = _Run(archive, partition, tuple(todo), tagger, client, sink, pool, tally)
+        run = _Run(archive, partition, tuple(todo), frozenset(found.unknown), tagger, client, sink, pool, tally)
         left = run.transfer(state, jobs=jobs, progress=progress)
     return tally.result(
         sink.counts,
@@ -75,11 +77,15 @@ def push(
 
 @dataclass(slots=True)
 class _Found:
-    """What the mirror has: images that are `absent` under a tag, tags that are `right`, how many images it has."""
+    """What the mirror has: images that are `absent` under a tag, tags that are `right`, how many images it has.
+
+    `unknown`: the names of images for which it gave an error.
+    """
 
     absent: list[MappedImage] = field(default_factory=list)
     right: list[Reference] = field(default_factory=list)
     present: int = 0
+    unknown: set[str] = field(default_factory=set)
 
 
 def _without_present(
@@ -105,6 +111,7 @@ def _without_present(
     for image, answer in zip(images, pool.map(right, images), strict=True):
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
+            found.unknown.add(image.name)
         elif len(answer) == len(image.tags):
             found.present += 1
         else:
@@ -140,11 +147,12 @@ def _left_out(inventory: Inventory) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One push: the images to be pushed, and the objects that do it."""
+    """One push: the images to be pushed, the names of `unknown` ones (the mirror gave an error for them), and its objects."""
 
     archive: Archive
     partition: VolumePartition
     todo: tuple[MappedImage, ...]
+    unknown: frozenset[str]
     tagger: Tagger
     client: RegistryClient
     sink: RegistrySink
@@ -158,7 +166,7 @@ class _Run:
 
     def transfer(self, state: MirrorState, *, jobs: int, progress: Progress) -> int:
         """Copy blobs and tag images; failures are in the tally. Returns how many images are left to other processes."""
-        tags = _TagQueue(self.tagger, Completion(self.todo, self.closure), self.pool, self.partition)
+        tags = _TagQueue(self.tagger, self.todo, self.unknown, self.pool, self.partition)
         for digest in state.whole:
             tags.arrived(digest)
         # Absent ones are in the tally as missing; trying to read them would add an error for each.
@@ -255,13 +263,22 @@ def _copy_blobs(
 class _TagQueue:
     """Writes the manifests and tags of an image as soon as its last blob has arrived, while other blobs are uploaded."""
 
-    def __init__(self, tagger: Tagger, completion: Completion, pool: ThreadPoolExecutor, partition: VolumePartition) -> None:
+    def __init__(
+        self,
+        tagger: Tagger,
+        todo: Sequence[MappedImage],
+        unknown: Collection[str],
+        pool: ThreadPoolExecutor,
+        partition: VolumePartition,
+    ) -> None:
         self._tagger = tagger
         self._partition = partition
-        self._completion = completion
+        self._absent = {*unknown, *(image.name for image in todo)}  # until they are written
+        self._completion = Completion(todo, partition.closure)
         self._pool = pool
         self._running: list[tuple[MappedImage, Future[HubError | None]]] = []
-        self._begin(completion.without_blobs())  # no arrival of a blob would begin them
+        self._payloads: list[MappedImage] = []
+        self._begin(self._completion.without_blobs())  # no arrival of a blob would begin them
 
     def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> None:
         """Record that a blob is on the mirror, except in the repositories that `refused` it."""
@@ -277,9 +294,21 @@ class _TagQueue:
         # In the order of completion; `attempt` returns its errors, so that one does not hide the others.
         for image, future in self._running:
             error = future.result()
+            if error is None or isinstance(error, ImmutableTagError):  # a component is pulled by its digest
+                self._absent.discard(image.name)
+            if error is not None:
+                yield image, error
+        # An update service offers a payload as soon as it has a tag, and the update would stop where a component is missing.
+        ready = [
+            payload for payload in self._payloads if self._absent.isdisjoint(components_of(self._partition.inventory, payload))
+        ]
+        for image, error in zip(ready, self._pool.map(self._tagger.attempt, ready), strict=True):
             if error is not None:
                 yield image, error
 
     def _begin(self, images: Iterable[MappedImage]) -> None:
-        taggable = filter(self._partition.may_tag, images)
-        self._running += [(image, self._pool.submit(self._tagger.attempt, image)) for image in taggable]
+        for image in filter(self._partition.may_tag, images):
+            if image.record.kind is ImageKind.RELEASE:
+                self._payloads.append(image)
+            else:
+                self._running.append((image, self._pool.submit(self._tagger.attempt, image)))

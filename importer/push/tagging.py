@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ATTACHED
+from common.archive.inventory import ATTACHED, ImageKind
 from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
 from common.oci.image import Descriptor, Digest
 from common.registry.manifest_writer import Family, ImmutableTagError, UnsupportedTypeError, family_of
@@ -56,11 +56,12 @@ class VolumePartition:
         return self.volumes is None or any(map(self.owns, needed)) or (not needed and 1 in self.volumes)
 
     def may_tag(self, image: MappedImage) -> bool:
-        """Say whether an image may be tagged by this process; images with a subject only by a push of the whole archive."""
+        """Say whether an image may be tagged by this process; payloads, and images with a subject, only by an unshared push."""
         # A registry without the referrers API keeps them in a list under a tag, which is read, changed and written back
         # (distribution specification, *Referrers tag schema*): two processes would overwrite each other's entries.
         record = self.inventory.manifests[image.digest]
-        return self.volumes is None or record.subject is None
+        # Another process may still have components of a payload to bring.
+        return self.volumes is None or (record.subject is None and image.record.kind is not ImageKind.RELEASE)
 
     def foreign_blobs(self, images: Iterable[MappedImage]) -> list[Digest]:
         """Return the blobs of images that other processes upload."""

@@ -93,8 +93,15 @@ def test_a_release_arrives_where_clusters_and_the_update_service_look_for_it(wor
         name: then.component(name) for name in NAMES
     }
     with FakeRegistry() as mirror:
-        push(world.folder / "archive", mirror)
+        # An update service offers a payload that has a tag, also while its components are not there.
+        mirror.fault("POST", "/ocp/openshift/release/blobs/uploads/", status=403, times=99)
+        push(world.folder / "archive", mirror, status=5)
         payloads = mirror.repositories["ocp/openshift/release-images"].tags
+        assert all(tag.endswith(".sig") for tag in payloads)
+        mirror.drop_faults()
+        push(world.folder / "archive", mirror, "--volumes", "1")
+        assert all(tag.endswith(".sig") for tag in payloads)
+        push(world.folder / "archive", mirror)
         signatures = {f"sha256-{hex_of(one.digest)}.sig" for one in two}
         assert payloads.keys() == {"4.12.0-x86_64", "4.12.1-x86_64", *signatures}
         assert payloads["4.12.1-x86_64"] == then.digest
