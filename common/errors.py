@@ -35,7 +35,7 @@
 
 A message says what failed, on which object, got and wanted; `hint` says what to do next. An error that ends a command always
 says what next: where it has no hint of its own, what usually helps with its kind. Secrets never appear in either.
-Exit codes: the table in `docs/cli.md`.
+Exit codes: the table in `docs/reference/cli.md`.
 """
 
 from __future__ import annotations
@@ -379,7 +379,8 @@ class InterruptedByUserError(HubError):
     usual_hint = "Completed work is kept; run the same command again to continue."
 
 
-# The exit code of every command is decided by these functions and by `HubError.exit_code` (docs/cli.md, *Exit codes*).
+# The exit code of every command is decided by these functions and by `HubError.exit_code` (docs/reference/cli.md, *Exit
+# codes*).
 
 # When several apply, the first in this order is the exit status: what needs a person first comes first.
 PRECEDENCE = (

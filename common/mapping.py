@@ -1,7 +1,7 @@
 """Source reference → mirror reference: the one rule that push, resources, serve and plan use. Pure.
 
 `HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail
-with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*). OpenShift releases have fixed paths
+with `-` for registries without nesting (docs/reference/registry.md, *Paths on the mirror*). OpenShift releases have fixed paths
 (ADR 0066).
 """
 
@@ -155,7 +155,7 @@ class MappedImage:
 
 
 def stable_tag(digest: Digest) -> str:
-    """Return the tag that protects an image from garbage collection when its other tags move (docs/registry.md)."""
+    """Return the tag that protects an image from garbage collection when its other tags move (docs/reference/registry.md)."""
     # Not `sha256-<hex>`: that is the tag of the referrers fallback (distribution specification, *Referrers tag schema*).
     return f"hub-sha256-{hex_of(digest)}"
 

@@ -1,4 +1,4 @@
-"""Progress of long operations: the interface for workers, and its displays on stderr (docs/cli.md, *Progress*).
+"""Progress of long operations: the interface for workers, and its displays on stderr (docs/reference/cli.md, *Progress*).
 
 This is the only module that imports tqdm.
 """

@@ -16,7 +16,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH
 ADVICE = (
     "Give hub-airgap an environment of its own: pipx install, uv tool install, or python3 -m venv; or install it again there."
 )
-_USAGE, _INTERRUPTED = 2, 130  # docs/cli.md; common.errors is not loaded yet
+_USAGE, _INTERRUPTED = 2, 130  # docs/reference/cli.md; common.errors is not loaded yet
 
 
 def export_main() -> None:

@@ -25,7 +25,7 @@ class ImportSettings:
 
     mirror: Mirror
     registry: RegistrySettings
-    jobs: int = 6  # the registry client starts with as many requests to a host, and adapts (docs/registry.md)
+    jobs: int = 6  # the registry client starts with as many requests to a host, and adapts (docs/reference/registry.md)
     strict: bool = False  # `done, with problems` is a failure: exit status 1 instead of 3
     heal: bool = False
     """Whether to check every blob, also of images whose tags are right."""

@@ -1,4 +1,6 @@
-"""Zstandard frames, the parts of a volume: compressed, skippable, and of raw blocks (RFC 8878; docs/archive-format.md).
+"""Zstandard frames, the parts of a volume: compressed, skippable, and of raw blocks.
+
+Specification: RFC 8878; docs/reference/archive-format.md.
 
 Errors are ContentError; the caller adds volume and blob to the message.
 """

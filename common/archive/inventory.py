@@ -1,7 +1,7 @@
 """The inventory: the list of everything in an archive, and the contract between exporter and importer.
 
-Field names are those of the JSON (docs/archive-format.md, *inventory.json*). Readers ignore unknown fields and refuse an
-unknown major version. Content of a volume is accepted only under the digest and size that the inventory gives.
+Field names are those of the JSON (docs/reference/archive-format.md, *inventory.json*). Readers ignore unknown fields and
+refuse an unknown major version. Content of a volume is accepted only under the digest and size that the inventory gives.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _OpenEnum(StrEnum):
 
 
 class ProblemCode(_OpenEnum):
-    """What can be wrong with something that was asked for. Each is explained in docs/problems.md."""
+    """What can be wrong with something that was asked for. Each is explained in docs/reference/problems.md."""
 
     IMAGE_NOT_FOUND = "image-not-found"  # the registry says that there is no such image
     IMAGE_UNAUTHORIZED = "image-unauthorized"  # the registry wants other credentials

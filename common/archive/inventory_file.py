@@ -1,4 +1,4 @@
-"""Encoding and validation of `inventory.json` (docs/archive-format.md, *inventory.json*).
+"""Encoding and validation of `inventory.json` (docs/reference/archive-format.md, *inventory.json*).
 
 An inventory is hostile input. All that later code relies on is checked here once: digests, sizes, places that overlap or are
 outside their volume, references without a target, manifests that contain themselves.

@@ -1,4 +1,6 @@
-"""The layout: volume and offset of every blob, fixed before the first one is fetched (docs/archive-format.md; ADR 0003).
+"""The layout: volume and offset of every blob, fixed before the first one is fetched.
+
+Specification: docs/reference/archive-format.md; ADR 0003.
 
 Pure, and linear in the number of blobs. Blobs keep their order. A volume is closed when the next blob does not fit; a blob that
 does not fit into an empty volume is cut. The same plan gives the same layout.

@@ -1,4 +1,6 @@
-"""The metadata region: index, manifests and inventory, the same in every volume (docs/archive-format.md, *A volume*, 2).
+"""The metadata region: index, manifests and inventory, the same in every volume.
+
+Specification: docs/reference/archive-format.md, *A volume*, 2.
 
 This module writes it; `importer.archive.reader` reads it.
 """

@@ -1,4 +1,4 @@
-"""Parity files: Reed-Solomon code that repairs a volume (docs/archive-format.md, *Parity*; ADR 0012).
+"""Parity files: Reed-Solomon code that repairs a volume (docs/reference/archive-format.md, *Parity*; ADR 0012).
 
 A volume is divided into blocks, and these into groups; a group has `parity` blocks of code and survives the loss of as many.
 A SHA-256 of each block identifies the damaged ones. This module has the geometry and the file format; the importer repairs.

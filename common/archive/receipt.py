@@ -1,4 +1,6 @@
-"""The receipt: a list of the content of a mirror, which the next archive leaves out (docs/archive-format.md, *Receipts*).
+"""The receipt: a list of the content of a mirror, which the next archive leaves out.
+
+Specification: docs/reference/archive-format.md, *Receipts*.
 
 It leaves a closed network, so its repositories are those of the sources, and the name of the mirror can be left out.
 """

@@ -1,4 +1,4 @@
-"""The re-request: a list of blobs of an archive to be exported again (docs/archive-format.md, *Re-requests*).
+"""The re-request: a list of blobs of an archive to be exported again (docs/reference/archive-format.md, *Re-requests*).
 
 It has all that the exporter needs for the small archive that repairs the mirror: the affected images as the inventory lists
 them, and the digests to export. It leaves a closed network, so it names no host of it.

@@ -1,7 +1,7 @@
 """The parts of a volume around its content: names, tar headers, padding, first entry, end mark, footer.
 
-Pure. The tar is POSIX pax: mode 0644, no owner, no time (docs/archive-format.md, *A volume*). Each part is a Zstandard frame of
-known length, so that the layout is exact to the byte.
+Pure. The tar is POSIX pax: mode 0644, no owner, no time (docs/reference/archive-format.md, *A volume*). Each part is a
+Zstandard frame of known length, so that the layout is exact to the byte.
 """
 
 from __future__ import annotations

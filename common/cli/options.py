@@ -1,7 +1,7 @@
 """What both programs share on the command line: groups of options, error → exit code, logging, results.
 
 Only the `cli` rooms print, exit, read the environment or know typer. A command returns an ExitCode or raises
-a HubError; `command` turns both into the exit status of docs/cli.md and the error into advice on stderr.
+a HubError; `command` turns both into the exit status of docs/reference/cli.md and the error into advice on stderr.
 """
 
 from __future__ import annotations
@@ -428,7 +428,8 @@ def _take_file_urls(parameter: Any) -> None:
         return process(context, _each(plain_path, value))
 
     def split(context: Any) -> Any:
-        # podman and skopeo take file:// here; users coming from oc-mirror type it (docs/cli.md, *Paths and references*).
+        # podman and skopeo take file:// here; users coming from oc-mirror type it (docs/reference/cli.md, *Paths and
+        # references*).
         value = from_variable(context)
         # click splits a variable of several paths at os.pathsep, the colon, which file URLs have too.
         at_colons = isinstance(value, list) and value == parameter.resolve_envvar_value(context).split(os.pathsep)

@@ -16,7 +16,7 @@ _KEY_ID = 16  # the last digits of a fingerprint, by which signatures name a key
 
 
 def totals(inventory: Inventory) -> dict[str, int]:
-    """Return the `totals` of docs/cli.md; sizes in bytes."""
+    """Return the `totals` of docs/reference/cli.md; sizes in bytes."""
     # An increment lists the blobs of earlier archives without carrying them.
     carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
     return {

@@ -32,7 +32,8 @@ def show(lines: Iterable[str]) -> None:
 def show_json(document: Any) -> None:
     """Print a result on stdout as JSON, in the order of its fields."""
     try:
-        # msgspec encodes the Structs of inventories, which json.dumps does not know; field names are those of docs/cli.md.
+        # msgspec encodes the Structs of inventories, which json.dumps does not know; field names are those of
+        # docs/reference/cli.md.
         text = msgspec.json.format(msgspec.json.encode(document)).decode()
     except UnicodeEncodeError:  # a lone surrogate: Python's form of bytes of a path that are not UTF-8 (PEP 383)
         text = json.dumps(msgspec.to_builtins(document), indent=2)

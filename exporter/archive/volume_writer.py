@@ -240,8 +240,8 @@ def _targets(volume: Volume, placed: PlacedBlob, done: int) -> list[RawFrameWrit
 
 # Closing: the end of every volume, and the files next to them.
 #
-# The order is that of docs/archive-format.md, *Writing*: volumes, inventory, further files, SHA256SUMS last, each durable
-# before the next begins.
+# The order is that of docs/reference/archive-format.md, *Writing*: volumes, inventory, further files, SHA256SUMS last, each
+# durable before the next begins.
 
 Sign = Callable[[bytes], bytes]
 Further = Callable[[Mapping[str, str]], Mapping[str, bytes]]

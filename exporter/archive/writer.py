@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 # Filling the places of a layout from many threads, and reading back the bytes: shared by every way to make volumes.
 #
-# All volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md, *Parts*).
-# Bytes of a blob in volumes of other processes are verified and discarded.
+# All volumes of an archive, or only some of them, where several processes make one archive (docs/reference/archive-format.md,
+# *Parts*). Bytes of a blob in volumes of other processes are verified and discarded.
 
 _HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
 

@@ -1,6 +1,6 @@
 """The closure of selections over the requirements of their bundles, across the catalogs of an image set. Pure.
 
-Each added bundle has a reason, each requirement that no bundle satisfies is a problem. Rules: docs/selection.md,
+Each added bundle has a reason, each requirement that no bundle satisfies is a problem. Rules: docs/reference/selection.md,
 *Dependencies*; the order of candidates is that of OLM's resolver (OLM, pkg/controller/registry/resolver/resolver.go).
 """
 

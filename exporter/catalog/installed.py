@@ -1,7 +1,7 @@
 """Installed operators of a target profile in a catalog: their paths, and the requests that select them. Pure.
 
 `--installed` adds to the request for each catalog the packages that the profile has installed: the channel of each
-Subscription, from the installed version to the head. Rules: docs/selection.md, *What is installed*.
+Subscription, from the installed version to the head. Rules: docs/reference/selection.md, *What is installed*.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def _requested(opened: OpenedCatalog, request: OperatorRequest, base: CatalogBas
 def rebuild(layer: bytes, base: CatalogBase, location: CatalogLocation) -> tuple[Tree, dict[Digest, bytes]]:
     """Return the documents and new blobs of an image with one more layer, for every platform of `base`.
 
-    The same input gives the same digest (docs/selection.md, *Filtered catalog*).
+    The same input gives the same digest (docs/reference/selection.md, *Filtered catalog*).
     """
     images = {
         manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, location)

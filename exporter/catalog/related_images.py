@@ -1,7 +1,7 @@
 """The images that a bundle needs: its own, its `relatedImages`, and those that its ClusterServiceVersion names.
 
-Entries that are not references become problems. Rules: docs/selection.md, *Images of a bundle*. Source of the fields: OLM,
-operators.coreos.com/v1alpha1, ClusterServiceVersion.
+Entries that are not references become problems. Rules: docs/reference/selection.md, *Images of a bundle*. Source of the
+fields: OLM, operators.coreos.com/v1alpha1, ClusterServiceVersion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Selection of a smaller catalog by a request, with the reason for every bundle. Pure.
 
 A requested package, channel or version that is missing is an error; a package that OLM would refuse is a problem, and others
-are kept. Rules: docs/selection.md, *Rules*; they are those of oc-mirror v2 except where that page names a difference.
+are kept. Rules: docs/reference/selection.md, *Rules*; they are those of oc-mirror v2 except where that page names a difference.
 """
 
 from __future__ import annotations

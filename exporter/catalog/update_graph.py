@@ -1,7 +1,7 @@
 """The update graph of a channel: its head, the chain of `replaces` below it, and the skipped entries.
 
-All functions are linear in entries and edges: a package of the community catalog has 4,944 skips. Rules: docs/selection.md,
-*Rules*. Source: operator-registry, alpha/model/model.go (Channel.Head, validateReplacesChain).
+All functions are linear in entries and edges: a package of the community catalog has 4,944 skips. Rules:
+docs/reference/selection.md, *Rules*. Source: operator-registry, alpha/model/model.go (Channel.Head, validateReplacesChain).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _skipped(listed: tuple[ChannelEntry, ...], nodes: Mapping[str, ChannelEntry]
 
 
 # The entries of a channel that a version range keeps, with a reason for every entry. The algorithm is that of oc-mirror's
-# catalog filter, with the differences of docs/selection.md, *Rules*.
+# catalog filter, with the differences of docs/reference/selection.md, *Rules*.
 
 STRANDED = "stranded: no update leads over it, and OLM refuses a channel with such an entry"
 CUT_OFF = "cut off from the head: only a stranded entry skips it"  # it would be a second head when that entry is left out

@@ -91,7 +91,7 @@ def _kit(
 
 
 def document(kit: Kit) -> dict[str, Any]:
-    """Return the result as docs/cli.md describes it."""
+    """Return the result as docs/reference/cli.md describes it."""
     return {
         "kit": str(kit.path),
         "bytes": kit.size,

@@ -1,4 +1,4 @@
-"""What `list`, `plan` and `create` print: the JSON documents of docs/cli.md, and the tables that people read."""
+"""What `list`, `plan` and `create` print: the JSON documents of docs/reference/cli.md, and the tables that people read."""
 
 from __future__ import annotations
 

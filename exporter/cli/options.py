@@ -273,7 +273,7 @@ def _require_installed(image_set: ImageSet, target: TargetProfile | None) -> Non
 
 def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:
     """Return the platforms that a target needs; all, for a mirror that takes no index without all of its platforms."""
-    # Some registries refuse an index whose platforms are not all there (docs/registry.md): all are carried then.
+    # Some registries refuse an index whose platforms are not all there (docs/reference/registry.md): all are carried then.
     if target.registry.sparse_indexes is False:
         return ()
     return tuple(Platform.parse(text) for text in target.platforms or ())

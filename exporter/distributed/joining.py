@@ -1,4 +1,6 @@
-"""Join finished parts into the archive that one process would have made, byte for byte (docs/archive-format.md, *Parts*).
+"""Join finished parts into the archive that one process would have made, byte for byte.
+
+Specification: docs/reference/archive-format.md, *Parts*.
 
 The volumes are closed already, as the archive wants them, and are never opened for writing: they are moved, or copied from
 another file system. An interrupted joining continues when it is run again, also with parts that were made again since.

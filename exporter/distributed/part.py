@@ -2,7 +2,7 @@
 
 The layout is fixed before the first byte is fetched, so the process that fills some volumes needs nothing of the others. It
 closes them with the inventory as planned, or leaves the part unfinished when a blob could not be fetched
-(docs/archive-format.md, *Parts*).
+(docs/reference/archive-format.md, *Parts*).
 """
 
 from __future__ import annotations

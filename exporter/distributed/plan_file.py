@@ -1,7 +1,7 @@
 """File format of a plan: the output of `plan --output` for people and `diff`, and the input of `create --plan` on any machine.
 
-The document is that of `plan` (docs/cli.md, *JSON*), with the rest in `making`: manifests, blobs that exist nowhere else, the
-repositories of each blob, the terms, and the facts of the report. Carrying out a plan contacts no catalog.
+The document is that of `plan` (docs/reference/cli.md, *JSON*), with the rest in `making`: manifests, blobs that exist nowhere
+else, the repositories of each blob, the terms, and the facts of the report. Carrying out a plan contacts no catalog.
 """
 
 from __future__ import annotations

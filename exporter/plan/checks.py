@@ -44,7 +44,7 @@ def _require_content(plan: ExportPlan) -> None:
         sources, many = {image.source for image in plan.images}, len(plan.images)
         first = next((problem for problem in plan.problems if problem.subject in sources), plan.problems[0])
         lead = f"none of the {many} images can be fetched; the first: " if many > 1 else ""
-        hint = f"Nothing was written. What {first.code} means: docs/problems.md; hub-export plan lists all."
+        hint = f"Nothing was written. What {first.code} means: docs/reference/problems.md; hub-export plan lists all."
         raise RegistryError(f"{lead}{first.subject}: {first.message}", hint=hint)
 
 

@@ -85,7 +85,7 @@ def read(path: Path, *, may_be_empty: bool = False) -> frozenset[str]:
 
 # Collisions: names on the mirror that two images of a plan would claim, by the rule of `push` (common/mapping.py). The options
 # of `push` are not known here: a collision on every mirror is an error, one that --keep-source-host avoids is a warning
-# (docs/registry.md, *Paths on the mirror*).
+# (docs/reference/registry.md, *Paths on the mirror*).
 
 # The name of the mirror makes no difference. Its other options only join paths that differ.
 _MIRROR = Mirror("mirror.invalid")

@@ -109,7 +109,7 @@ def make_plan(
 
 
 def _ordered(images: Sequence[ResolvedImage]) -> Iterable[Descriptor]:
-    """Yield each blob once, grouped by operator, then by digest (docs/archive-format.md, *A volume*)."""
+    """Yield each blob once, grouped by operator, then by digest (docs/reference/archive-format.md, *A volume*)."""
     # Grouped, so that a lost volume affects few operators. A shared blob is in the first of its groups.
     groups: dict[tuple[int, str], dict[Digest, Descriptor]] = {}
     taken: set[Digest] = set()

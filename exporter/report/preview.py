@@ -67,7 +67,7 @@ class Preview:
             yield from ((part.record.name, one) for one in sorted(part.operators, key=lambda one: one.package))
 
     def operator_records(self) -> list[dict[str, Any]]:
-        """Return `operators` of the JSON of `plan` (docs/cli.md)."""
+        """Return `operators` of the JSON of `plan` (docs/reference/cli.md)."""
         return [
             {
                 "catalog": catalog,

@@ -33,7 +33,7 @@ class RepairStatus(StrEnum):
     """The state of a volume after a repair."""
 
     OK = "ok"  # nothing was wrong
-    REPAIRED = "mended"  # the value is part of the JSON (docs/cli.md)
+    REPAIRED = "mended"  # the value is part of the JSON (docs/reference/cli.md)
     DAMAGED = "damaged"  # more than the parity can restore
 
 

@@ -77,7 +77,7 @@ class VerifyResult:
         return complete and self.is_trusted and not self.damage and not self.bad and not self.neighbours.unvouched
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON of `verify` (docs/cli.md)."""
+        """Return the JSON of `verify` (docs/reference/cli.md)."""
         bad = [{"digest": b.digest, "volume": b.volume, "offset": b.offset, "neededBy": list(b.needed_by)} for b in self.bad]
         return {
             "ok": self.ok,

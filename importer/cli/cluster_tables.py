@@ -1,4 +1,7 @@
-"""Results of the commands that work on a cluster: JSON documents (docs/cli.md, *JSON*), tables for people, the live wait."""
+"""Results of the commands that work on a cluster: JSON documents, tables for people, the live wait.
+
+Specification: docs/reference/cli.md, *JSON*.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Results of the commands that work on an archive or a mirror: JSON documents (docs/cli.md, *JSON*), and tables for people."""
+"""Results of the commands that work on an archive or a mirror: JSON documents, and tables for people.
+
+Specification: docs/reference/cli.md, *JSON*.
+"""
 
 from __future__ import annotations
 

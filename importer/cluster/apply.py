@@ -1,4 +1,4 @@
-"""Application of resources to a cluster, each after those that it depends on (docs/cluster.md, *apply*). Idempotent.
+"""Application of resources to a cluster, each after those that it depends on (docs/reference/cluster.md, *apply*). Idempotent.
 
 `resources/build.py` makes the resources; `writing.py` writes a single object.
 """

@@ -19,12 +19,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem. `code` is stable (docs/cluster.md, *status and doctor*); `evidence` quotes the cluster.
+    """One problem. `code` is stable (docs/reference/cluster.md, *status and doctor*); `evidence` quotes the cluster.
 
     `fixable`: `hub-import doctor --fix` can repair it in the present state.
     """
 
-    # Codes, severities and these fields are part of the JSON output (docs/cli.md).
+    # Codes, severities and these fields are part of the JSON output (docs/reference/cli.md).
     code: str
     subject: str
     cause: str

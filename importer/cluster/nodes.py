@@ -1,4 +1,4 @@
-"""What nodes need besides the objects of the API (docs/cluster.md, *Preflight* and *Nodes*). Reads only.
+"""What nodes need besides the objects of the API (docs/reference/cluster.md, *Preflight* and *Nodes*). Reads only.
 
 Images for their platform; mirror rules that the machine config operator accepts; and, where no object has mirror rules, files
 for their container runtime.

@@ -1,4 +1,6 @@
-"""Preflight checks before the first change: permissions, conditions, effects on the nodes (docs/cluster.md, *Preflight*).
+"""Preflight checks before the first change: permissions, conditions, effects on the nodes.
+
+Specification: docs/reference/cluster.md, *Preflight*.
 
 Reads only. Conditions that would make the import fail later are errors; others that a person should know are warnings.
 """

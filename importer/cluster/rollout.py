@@ -1,4 +1,4 @@
-"""The effects of changed configuration on the nodes, by release (docs/cluster.md, *Preflight*). Pure."""
+"""The effects of changed configuration on the nodes, by release (docs/reference/cluster.md, *Preflight*). Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The cluster steps of an import: plan, apply, undo, and render as files (docs/cluster.md)."""
+"""The cluster steps of an import: plan, apply, undo, and render as files (docs/reference/cluster.md)."""

@@ -1,4 +1,7 @@
-"""Apply: preflight, show what would change, ask, change, wait until OLM serves the catalogs (docs/cluster.md, *apply*)."""
+"""Apply: preflight, show what would change, ask, change, wait until OLM serves the catalogs.
+
+Specification: docs/reference/cluster.md, *apply*.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +267,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if not errors:
         return
-    # Exit status 5 means that a push is missing, 6 the cluster (docs/cluster.md, *Preflight*).
+    # Exit status 5 means that a push is missing, 6 the cluster (docs/reference/cluster.md, *Preflight*).
     kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
     details = [line for each in errors for line in each.lines]
     raise kind("the cluster was not changed:", details=details, hint="Correct that, and run the same command again.")

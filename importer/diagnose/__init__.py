@@ -6,7 +6,7 @@ about Subscriptions are in `resolution.py`, about pods that wait for images in `
 installed in `installing.py`.
 
 To add a symptom, for example a new message of CRI-O about a pull: add a row with its code, pattern, cause and fix to `PULLS` in
-`symptoms.py`, the code to the table of docs/cluster.md (*status and doctor*), and a story that the fake cluster plays to
-tests/data/stories. A symptom that is no text of a pod becomes a function in `RULES` of `rules.py`; the objects
-that it needs become a field of `Snapshot`, filled by `collect.py`. A safe fix becomes an entry in `FIXES` of `fixes.py`.
+`symptoms.py`, the code to the table of docs/reference/cluster.md (*status and doctor*), and a story that the fake cluster
+plays to tests/data/stories. A symptom that is no text of a pod becomes a function in `RULES` of `rules.py`; the objects that
+it needs become a field of `Snapshot`, filled by `collect.py`. A safe fix becomes an entry in `FIXES` of `fixes.py`.
 """

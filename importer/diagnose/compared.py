@@ -1,4 +1,6 @@
-"""What a cluster has to serve according to an archive, where no record of an import says so (docs/cluster.md). Reads only.
+"""What a cluster has to serve according to an archive, where no record of an import says so. Reads only.
+
+Specification: docs/reference/cluster.md.
 
 Files of `render` that others applied leave no record. The live CatalogSource has what the archive does not know: the name, and
 the mirror, which is found from its image.

@@ -1,4 +1,6 @@
-"""Reads the health of a cluster for `status` and `doctor`, and makes the fixes (docs/cluster.md, *status and doctor*).
+"""Reads the health of a cluster for `status` and `doctor`, and makes the fixes.
+
+Specification: docs/reference/cluster.md, *status and doctor*.
 
 Neither needs the archive: the last apply wrote the expected catalogs into the cluster's record (ADR 0015).
 """

@@ -1,4 +1,4 @@
-"""The health of a cluster, as `status` and `doctor` show it (docs/cluster.md, *status and doctor*). No I/O."""
+"""The health of a cluster, as `status` and `doctor` show it (docs/reference/cluster.md, *status and doctor*). No I/O."""
 
 from __future__ import annotations
 

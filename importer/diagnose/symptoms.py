@@ -1,4 +1,6 @@
-"""Tables of symptoms: texts of OLM, kubelet, CRI-O and opm, and what each means (docs/cluster.md, *status and doctor*). Pure.
+"""Tables of symptoms: texts of OLM, kubelet, CRI-O and opm, and what each means. Pure.
+
+Specification: docs/reference/cluster.md, *status and doctor*.
 
 To add one, add a row to `PULLS` (the image cannot be pulled) or `RUNS` (the container runs, and does not serve). The first row
 that matches counts, so a specific pattern stands before a general one.

@@ -1,6 +1,6 @@
 """Reads what the operators of a cluster run: the containers that wait for images, with the kubelet's words. Changes nothing.
 
-A cluster has thousands of pods, so that they are read in pages, and only what waits is kept (docs/limits.md).
+A cluster has thousands of pods, so that they are read in pages, and only what waits is kept (docs/reference/limits.md).
 """
 
 from __future__ import annotations

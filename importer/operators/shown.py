@@ -1,4 +1,4 @@
-"""The table of operators for people, 80 columns wide, and as JSON (docs/cli.md, *JSON*). Pure."""
+"""The table of operators for people, 80 columns wide, and as JSON (docs/reference/cli.md, *JSON*). Pure."""
 
 from __future__ import annotations
 

@@ -135,7 +135,8 @@ def _mirror_state(
 
 
 def _count_left_out(inventory: Inventory) -> int:
-    # Signatures and attachments do not count: operators run without them, and their absence is a warning (docs/registry.md).
+    # Signatures and attachments do not count: operators run without them, and their absence is a warning
+    # (docs/reference/registry.md).
     return sum(1 for image in inventory.images if not image.complete and image.kind not in ATTACHED)
 
 

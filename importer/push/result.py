@@ -1,4 +1,4 @@
-"""The result of a push, and the tally that it is made of; the JSON of docs/cli.md."""
+"""The result of a push, and the tally that it is made of; the JSON of docs/reference/cli.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMED = 3  # how many images, or repositories, a problem names
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """The result of a push; the JSON of docs/cli.md.
+    """The result of a push; the JSON of docs/reference/cli.md.
 
     `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that were sent to the mirror. An image whose
     manifests were there already counts in `images_present` alone. `waiting_for` names volumes, `requires` earlier archives (or
@@ -91,7 +91,7 @@ class Tally:
 
     def fail(self, subject: str, error: HubError, users: Sequence[MappedImage], note: str = "") -> None:
         """Note an error and its exit code."""
-        # Operators run without a signature or attachment that the mirror does not take: a warning (docs/registry.md).
+        # Operators run without a signature or attachment that the mirror does not take: a warning (docs/reference/registry.md).
         harmless = all(image.record.kind in ATTACHED for image in users)
         self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
         severity: Literal["error", "warning"] = "warning" if harmless else "error"

@@ -32,7 +32,7 @@ class VolumePartition:
     """The part of a push that one process does: that of `volumes`, counted from 1; None: everything. Pure (ADR 0022).
 
     Each blob has one owner, so no two processes write the same blob into one repository: docker-registry 2.8 may refuse a
-    manifest then (docs/registry.md, *Writing*). The owner uploads a blob to all of its repositories.
+    manifest then (docs/reference/registry.md, *Writing*). The owner uploads a blob to all of its repositories.
     """
 
     inventory: Inventory
@@ -279,7 +279,7 @@ class SparseIndexError(RegistryError):
 
 
 def explained(image: MappedImage, error: HubError) -> HubError:
-    """Return the error; for an index that lacks platforms, one that says so (docs/registry.md, *Writing*)."""
+    """Return the error; for an index that lacks platforms, one that says so (docs/reference/registry.md, *Writing*)."""
     missing = image.record.missing_platforms or ()
     # Other refusals of 400 explain themselves.
     known = isinstance(error, ImmutableTagError | UnsupportedTypeError)

@@ -1,1 +1,1 @@
-"""The archive as a read-only registry (docs/registry.md, *Serving*)."""
+"""The archive as a read-only registry (docs/reference/registry.md, *Serving*)."""

@@ -17,7 +17,7 @@ from tests.fakes.servers import free_port
 
 APP = image([random.Random(3).randbytes(20_000)])
 LOGIN = "log in with podman login {host} or this program's own login, or pass --authfile."
-NEXT = "  Nothing was written. What {code} means: docs/problems.md; hub-export plan lists all.\n"
+NEXT = "  Nothing was written. What {code} means: docs/reference/problems.md; hub-export plan lists all.\n"
 DENIED = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
 
 

@@ -1,4 +1,4 @@
-"""Signals before a command runs, while it loads what it needs, and after it: an exit status of docs/cli.md, and never a trace."""
+"""Signals before a command runs, while it loads what it needs, and after it: an exit status of docs/reference/cli.md, and never a trace."""
 
 from __future__ import annotations
 

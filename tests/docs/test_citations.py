@@ -106,7 +106,7 @@ def test_what_docstrings_and_comments_cite_exists():
 
 def test_a_citation_of_nothing_is_found():
     page = Path(__file__).with_suffix(".none.md")
-    page.write_text("see `common/nothing.py`, `docs/cli.md`, `nothing.py`, `common.files.nothing`, `common.files`")
+    page.write_text("see `common/nothing.py`, `docs/reference/cli.md`, `nothing.py`, `common.files.nothing`, `common.files`")
     try:
         assert broken(page) == ["common.files.nothing", "common/nothing.py", "nothing.py"]
     finally:

@@ -1,4 +1,4 @@
-"""docs/limits.md: each limit names its constant, which exists, and the file of its test, which exists."""
+"""docs/reference/limits.md: each limit names its constant, which exists, and the file of its test, which exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.docs.reading import ROOT
 
-PAGE = ROOT / "docs" / "limits.md"
+PAGE = ROOT / "docs" / "reference" / "limits.md"
 CONSTANT = re.compile(r"(_?[A-Z][A-Z0-9]*_[A-Z0-9_]+|_[A-Z]+|[A-Z]{5,})")
 
 

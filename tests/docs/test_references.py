@@ -16,7 +16,7 @@ PROGRAMS = ("hub-export", "hub-import")
 OURS = [
     path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
 ]  # studies of others, and history
-# What docs/cli.md announces; an entry goes when the thing is there.
+# What docs/reference/cli.md announces; an entry goes when the thing is there.
 PLANNED: set[str] = set()
 # Options of other programs that stand alone, by document.
 FOREIGN = {
@@ -24,23 +24,30 @@ FOREIGN = {
         *(name.partition("=")[0] for row in habits.OPTIONS for name in row.names),
         *("--since", "--appregistry-org", "--registries", "--delete-v"),  # the last as far as it has no digit
     },
-    "docs/cli.md": {"--config", "--from", "--registry-config", "--tls-verify", "--src-tls-verify", "--dest-tls-verify"},
+    "docs/reference/cli.md": {
+        "--config",
+        "--from",
+        "--registry-config",
+        "--tls-verify",
+        "--src-tls-verify",
+        "--dest-tls-verify",
+    },
     "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
     "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
     "docs/how-to/object-storage.md": {"--build-arg"},  # podman's
-    "docs/selection.md": {"--cache-dir"},
+    "docs/reference/selection.md": {"--cache-dir"},
 }
 # Blocks that nobody runs: how many a document may have. Pictures of layouts and formats are none of a person's typing.
 SHOWN = {
     "README.md": 1,
-    "docs/archive-format.md": 1,
+    "docs/reference/archive-format.md": 1,
     "docs/how-to/dvds.md": 2,
     "docs/how-to/gitops.md": 1,
     "docs/how-to/install-offline.md": 1,
     "docs/how-to/no-registry.md": 1,
     "docs/how-to/several-machines.md": 1,
 }
-PICTURES = {"README.md", "docs/architecture.md", "docs/archive-format.md"}
+PICTURES = {"README.md", "docs/architecture.md", "docs/reference/archive-format.md"}
 
 
 def name_of(path):
@@ -105,7 +112,7 @@ def test_what_is_planned_is_not_there():
 
 
 def test_every_command_is_described():
-    page = (ROOT / "docs/cli.md").read_text()
+    page = (ROOT / "docs/reference/cli.md").read_text()
     missing = [
         f"{program} {command}"
         for program in PROGRAMS

@@ -1,6 +1,6 @@
 """What a site does with its mirror, one flow after another: archives for it, and the commands on one scripted registry.
 
-`Mirror.run_all` gives what each flow did, in the words of the table in docs/registry.md.
+`Mirror.run_all` gives what each flow did, in the words of the table in docs/reference/registry.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a person with nothing but a stock Linux does with an archive (docs/archive-format.md): the tools agree with us."""
+"""What a person with nothing but a stock Linux does with an archive (docs/reference/archive-format.md): the tools agree with us."""
 
 from __future__ import annotations
 

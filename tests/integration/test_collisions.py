@@ -155,7 +155,7 @@ def test_what_no_option_of_push_can_part_is_refused_with_all_names(source, tmp_p
 
 @pytest.mark.more
 def test_a_target_tag_may_be_the_stable_tag_of_another_image(source, tmp_path):
-    """docs/registry.md: every image has a tag by its digest, which an image set can name for another one as well."""
+    """docs/reference/registry.md: every image has a tag by its digest, which an image set can name for another one as well."""
     tag = f"hub-{APP.digest.replace(':', '-')}"
     images = [additional(source, "org/app:v1"), additional(source, "org/other:v1", targetRepo="org/app", targetTag=tag)]
     done = export(source, "plan", image_set(tmp_path, additionalImages=images))

@@ -207,7 +207,7 @@ FURTHER = [
         objects=tuple(labelled(each, labels={"argocd.argoproj.io/instance": "site"}) for each in (*BROAD, *HUB)),
     ),
 ]
-# What an import may change of what others have: the fields that docs/cluster.md, *apply*, names.
+# What an import may change of what others have: the fields that docs/reference/cluster.md, *apply*, names.
 ALLOWED = (
     ("OperatorHub", ("spec", "disableAllDefaultSources")),
     ("OperatorHub", ("spec", "sources")),

@@ -161,7 +161,7 @@ def test_the_cause_is_named_with_its_evidence_and_fixed_where_that_is_safe(site,
 def test_every_story_cites_a_line_and_the_fake_cluster_does_not_import_the_diagnosis():
     lines = [
         line
-        for name in ("facts/openshift.md", "cluster.md", "openshift-releases.md")
+        for name in ("facts/openshift.md", "reference/cluster.md", "reference/openshift-releases.md")
         for line in (ROOT / "docs" / name).read_text().splitlines()
     ]
     for told in stories():

@@ -97,7 +97,7 @@ def test_the_roles_allow_every_flow_and_nothing_else(site, release):
 
 @pytest.mark.parametrize("release", ["4.18", *more(["4.5", "4.12"])])
 def test_the_roles_allow_the_name_of_a_default_that_a_catalog_takes_by_itself(site, release):
-    """Only Subscriptions of the cluster decide it (docs/cluster.md, *Subscriptions*), after the roles were rendered."""
+    """Only Subscriptions of the cluster decide it (docs/reference/cluster.md, *Subscriptions*), after the roles were rendered."""
     here = site(release)
     rights, _ = roles_for(here, release)
     package = here.inventory.catalogs[0].packages[0]

@@ -1,4 +1,4 @@
-"""Every main flow on every profile of a registry; the table in docs/registry.md says what ran."""
+"""Every main flow on every profile of a registry; the table in docs/reference/registry.md says what ran."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.samples import more
 
 pytestmark = pytest.mark.integration
 PRODUCTS: tuple[Product, ...] = (*registry_profiles.PROFILES, *registry_profiles_closed.PROFILES)
-PAGE = Path(__file__).resolve().parents[2] / "docs/registry.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/registry.md"
 
 
 @pytest.fixture(name="made", scope="module")

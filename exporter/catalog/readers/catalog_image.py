@@ -1,6 +1,6 @@
 """The catalog image: the location of the catalog in it, and the image rebuilt with other catalog files. No I/O.
 
-A rebuilt image is its base with one more layer. Rules: docs/selection.md, *Filtered catalog*.
+A rebuilt image is its base with one more layer. Rules: docs/reference/selection.md, *Filtered catalog*.
 """
 
 from __future__ import annotations

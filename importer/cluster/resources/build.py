@@ -1,4 +1,4 @@
-"""The Kubernetes objects for an archive, by release (docs/cluster.md, *apply* and *render*). Pure.
+"""The Kubernetes objects for an archive, by release (docs/reference/cluster.md, *apply* and *render*). Pure.
 
 Shared singletons (OperatorHub, Image `cluster`) have only the fields to set.
 """

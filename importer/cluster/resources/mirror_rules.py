@@ -1,7 +1,7 @@
 """Mirror rules: which sources the nodes pull from which mirrors. Pure.
 
 Precedence among the rules of a cluster, the rules that an archive needs, their merge into existing objects, and the
-registries.conf that the machine config operator makes of them (docs/cluster.md, *Foreign mirror rules*).
+registries.conf that the machine config operator makes of them (docs/reference/cluster.md, *Foreign mirror rules*).
 """
 
 from __future__ import annotations

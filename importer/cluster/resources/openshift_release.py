@@ -1,4 +1,4 @@
-"""The objects of OpenShift releases: signatures and the update service (docs/openshift-releases.md). Pure."""
+"""The objects of OpenShift releases: signatures and the update service (docs/reference/openshift-releases.md). Pure."""
 
 from __future__ import annotations
 

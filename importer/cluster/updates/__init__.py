@@ -1,1 +1,1 @@
-"""Updates of the cluster itself to releases that archives have brought (docs/openshift-releases.md)."""
+"""Updates of the cluster itself to releases that archives have brought (docs/reference/openshift-releases.md)."""

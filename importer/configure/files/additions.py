@@ -1,4 +1,6 @@
-"""What people added to the objects of an earlier render, in fields that hub-import does not write (docs/cluster.md, *render*).
+"""What people added to the objects of an earlier render, in fields that hub-import does not write.
+
+Specification: docs/reference/cluster.md, *render*.
 
 On a cluster others own such fields, and `apply` leaves them; in a file nothing says who wrote one. Pure.
 """

@@ -1,4 +1,4 @@
-"""Files of an earlier `render`, of which a later one takes nothing away (docs/cluster.md, *render*; ADR 0060).
+"""Files of an earlier `render`, of which a later one takes nothing away (docs/reference/cluster.md, *render*; ADR 0060).
 
 `apply` extends the mirror rules of the cluster, and deletes nothing. Files that replace each other in a repository would: an
 operator that is still installed loses its rules with the first archive that does not carry it, and an Application that prunes

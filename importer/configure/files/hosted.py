@@ -1,4 +1,4 @@
-"""Files for a hosted control plane: the patch of its HostedCluster (docs/cluster.md, *Hosted control planes*).
+"""Files for a hosted control plane: the patch of its HostedCluster (docs/reference/cluster.md, *Hosted control planes*).
 
 Nodes of a guest get mirror rules and CAs from `spec` of the HostedCluster (openshift/hypershift, api/hypershift/v1beta1,
 hostedcluster_types.go), and no object in the guest changes them.

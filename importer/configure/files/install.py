@@ -1,4 +1,6 @@
-"""What the installation of a cluster needs of an archive and its mirror, as files (docs/openshift-releases.md, *Day 1*). Pure.
+"""What the installation of a cluster needs of an archive and its mirror, as files. Pure.
+
+Specification: docs/reference/openshift-releases.md, *Day 1*.
 
 Sources: openshift/installer, pkg/types/installconfig.go, pkg/types/validation/installconfig.go (the fields),
 pkg/asset/agent/mirror (registries.conf and ca-bundle.crt), pkg/asset/manifests/openshift.go (further manifests).

@@ -1,4 +1,6 @@
-"""Files for nodes whose container runtime no API configures: drop-ins of containerd and CRI-O (docs/cluster.md, *Nodes*). Pure.
+"""Files for nodes whose container runtime no API configures: drop-ins of containerd and CRI-O. Pure.
+
+Specification: docs/reference/cluster.md, *Nodes*.
 
 Without them a catalog is served, since its CatalogSource names the mirror, and no operator can be pulled: bundles keep the
 names of their sources (operator-lifecycle-manager#3200, #1998, #1420).

@@ -1,4 +1,4 @@
-"""Resources as files, for GitOps or `oc apply -f`: sorted, stable between runs (docs/cluster.md, *render*). Pure."""
+"""Resources as files, for GitOps or `oc apply -f`: sorted, stable between runs (docs/reference/cluster.md, *render*). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The roles that an import needs, as files (docs/cluster.md, *render*). Pure."""
+"""The roles that an import needs, as files (docs/reference/cluster.md, *render*). Pure."""
 
 from __future__ import annotations
 

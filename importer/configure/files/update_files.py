@@ -1,4 +1,4 @@
-"""Files of `render` for updates of the cluster, to be applied by hand (docs/openshift-releases.md). Pure."""
+"""Files of `render` for updates of the cluster, to be applied by hand (docs/reference/openshift-releases.md). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""182 selections from real catalogs: results equal those of oc-mirror, except where a rule of docs/selection.md differs.
+"""182 selections from real catalogs: results equal those of oc-mirror, except where a rule of docs/reference/selection.md differs.
 
 `deviations.json` lists these with the rule and the exact result. A difference that is not listed fails, and so does a listed
 one that no longer exists.

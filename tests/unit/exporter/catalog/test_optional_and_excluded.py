@@ -1,4 +1,4 @@
-"""Packages that are optional, and packages that are left out, also as dependencies (docs/selection.md, *Input*)."""
+"""Packages that are optional, and packages that are left out, also as dependencies (docs/reference/selection.md, *Input*)."""
 
 import pytest
 

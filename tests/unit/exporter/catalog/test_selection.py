@@ -1,4 +1,4 @@
-"""Selection: the range table of oc-mirror's catalog filter, whole catalogs, and the rules of docs/selection.md."""
+"""Selection: the range table of oc-mirror's catalog filter, whole catalogs, and the rules of docs/reference/selection.md."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_nothing_in_range_is_an_error() -> None:
 
 
 def test_what_is_in_range_and_cut_off_is_named_with_what_would_reach_it() -> None:
-    """An entry out of range that only `skips` lead to is left out, and with it what it skips (docs/selection.md, *Rules*)."""
+    """An entry out of range that only `skips` lead to is left out, and with it what it skips (docs/reference/selection.md, *Rules*)."""
     off_chain = [entry("3.0.0", "", ("1.2.0",)), entry("1.2.0", "", ("1.1.0",)), entry("1.1.0")]
     for request in (by_channel("1.1", "1.1"), by_package("1.1", "1.1")):
         with pytest.raises(UsageError, match=r"1\.1\.0 \(1\.1\.0\) is in range, but cut off from the head") as caught:
