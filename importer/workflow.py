@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from common.archive.reader import Archive, ArchiveReader
     from common.archive.receipt import Receipt
     from common.archive.signature import Signer
     from common.oci.image import Digest
     from common.progress import Progress
     from common.target_profile import TargetProfile
-    from importer.archive.reader import Archive, ArchiveReader
     from importer.archive.verify import VerifyResult
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.configure.apply import Applied, Interaction, Tell

@@ -2,7 +2,7 @@
 
 Specification: docs/reference/archive-format.md, *A volume*, 2.
 
-This module writes it; `importer.archive.reader` reads it.
+This module writes it; `common.archive.reader` reads it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Reading an archive: its blobs and manifests, verification, and repair from parity files."""
+"""What an import does to an archive before it is used: verification, and repair from parity files."""

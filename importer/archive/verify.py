@@ -22,9 +22,9 @@ from importer.archive.volume_check import CheckedVolume, VolumeCheck, pieces_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from common.archive.reader import ArchiveReader
     from common.archive.signature import SignatureState
     from common.oci.image import Digest
-    from importer.archive.reader import ArchiveReader
 
 
 class VolumeStatus(StrEnum):

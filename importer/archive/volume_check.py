@@ -39,9 +39,9 @@ from common.oci.image import Digest, Hasher, digest_of, hex_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from common.archive.reader import ArchiveReader, MetadataIndex
     from common.content import Chunk
     from common.progress import Progress
-    from importer.archive.reader import ArchiveReader, MetadataIndex
 
 
 _CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them

@@ -36,8 +36,8 @@ from importer.cli.serve import add_serve
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from common.archive.reader import ArchiveReader
     from common.oci.image import Digest
-    from importer.archive.reader import ArchiveReader
     from importer.cluster.release import Release
     from importer.configure.undo import UndoResult
     from importer.diagnose.state import Health

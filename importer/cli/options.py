@@ -19,9 +19,9 @@ from common.errors import HubError, UsageError
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
     from common.archive.location import Place
+    from common.archive.reader import Archive, ArchiveReader
     from common.archive.signature import Verifier
     from importer.archive.checksum_files import Neighbours
-    from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
     from importer.mapping import Mirror
@@ -60,7 +60,7 @@ class ArchiveOptions:
 
     def open(self) -> Archive:
         """Open it. With --key, raises ArchiveUntrustedError unless it is signed with that key."""
-        from importer.archive.reader import Archive
+        from common.archive.reader import Archive
 
         return Archive.open(*self._asked())
 
@@ -77,7 +77,7 @@ class ArchiveOptions:
 
     def open_untrusted(self) -> ArchiveReader:
         """Open it for a report, in which the signature is one result of many."""
-        from importer.archive.reader import ArchiveReader
+        from common.archive.reader import ArchiveReader
 
         return ArchiveReader.open_untrusted(*self._asked())
 

@@ -15,7 +15,7 @@ from common.log import configure
 from importer.cli.options import ArchiveOptions, KeepSourceHost, MaxPathComponents, ReleaseLayout
 
 if TYPE_CHECKING:
-    from importer.archive.reader import Archive
+    from common.archive.reader import Archive
     from importer.serving.app import Repositories
     from importer.serving.server import Address, ServerCertificate
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.archive.inventory import ReleaseRecord
+    from common.archive.reader import Archive
     from common.archive.receipt import Receipt
     from common.target_profile import TargetProfile
     from importer.archive.checksum_files import Neighbours
-    from importer.archive.reader import Archive
     from importer.archive.verify import VerifyResult
     from importer.push.result import PushResult
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from common.archive.inventory import Problem
-    from importer.archive.reader import Archive
+    from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult

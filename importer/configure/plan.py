@@ -25,7 +25,7 @@ from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from importer.archive.reader import Archive
+    from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions

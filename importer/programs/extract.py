@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from common.archive.inventory import ReleaseRecord
+    from common.archive.reader import Archive
     from common.content import Chunks
     from common.mapping import Mirror
-    from importer.archive.reader import Archive
     from importer.programs.choosing import Command, System
 
 

@@ -19,11 +19,11 @@ from importer.push.tagging import is_tagged
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from common.archive.reader import Archive
     from common.oci.image import Digest
     from common.oci.reference import Reference
     from common.progress import Progress
     from common.registry.client import RegistryClient
-    from importer.archive.reader import Archive
 
     _RepositoryBlob = tuple[Reference, Digest]
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from common.archive.reader import Archive
     from common.oci.image import Descriptor, Digest
     from common.oci.reference import Reference
     from common.progress import Progress
     from common.registry.client import RegistryClient
-    from importer.archive.reader import Archive
 
 
 def push(

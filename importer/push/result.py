@@ -13,12 +13,12 @@ from importer.push.tagging import SparseIndexError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from common.archive.reader import Archive
     from common.errors import RegistryError
     from common.oci.image import Digest
     from common.oci.reference import Reference
     from common.registry.manifest_writer import UnsupportedTypeError
     from common.registry.source_sink import Counts
-    from importer.archive.reader import Archive
     from importer.mapping import MappedImage
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from common.archive.inventory import Inventory, ManifestRecord
+    from common.archive.reader import Archive
     from common.oci.reference import Reference
     from common.registry.client import RegistryClient
-    from importer.archive.reader import Archive
     from importer.mapping import Closure, MappedImage
 
 

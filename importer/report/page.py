@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from importer.archive.reader import Archive
+    from common.archive.reader import Archive
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.wait import Display, Row

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from common.archive.inventory import Inventory
+    from common.archive.reader import Archive
     from common.content import Chunks
-    from importer.archive.reader import Archive
 
 
 MAX_PAGE = 1000  # entries of a page, also for clients that ask for no number or a larger one

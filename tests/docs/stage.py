@@ -33,8 +33,8 @@ from typing import Any
 import trustme
 
 from common.archive.inventory import PackageRecord
+from common.archive.reader import Archive
 from common.errors import HubError
-from importer.archive.reader import Archive
 from tests.docs import events, goods, release_goods
 from tests.docs.reading import ROOT, Command, File, read
 from tests.fakes import environments, wheelhouse

@@ -11,12 +11,12 @@ from pathlib import Path
 from common.archive import frames, inventory, metadata
 from common.archive.inventory import BlobRecord, Encoding, ImageKind, ImageRecord, Inventory, ManifestRecord, ProblemCode
 from common.archive.layout import Layout, PlannedBlob, plan_layout
+from common.archive.reader import Archive
 from common.content import Chunk, Chunks
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Hasher, digest_of, encode
 from exporter.archive.volume_writer import Closing
 from exporter.archive.writer import ArchiveWriter, FinishedArchive
-from importer.archive.reader import Archive
 
 CREATED = "2026-01-31T12:00:00Z"
 CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}'

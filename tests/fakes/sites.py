@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from common.archive.inventory import Inventory
-from importer.archive.reader import Archive
+from common.archive.reader import Archive
 from tests.fakes import databases, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster

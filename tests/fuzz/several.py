@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from common.archive import parity
+from common.archive.reader import Archive
 from common.errors import ClusterError, HubError
 from common.oci.image import digest_of
-from importer.archive.reader import Archive
 from importer.archive.repair import Repair
 from importer.archive.verify import verify
 from importer.cluster import preflight

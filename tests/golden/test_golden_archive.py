@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from common.archive.reader import Archive
 from common.oci.image import Digest, digest_of
-from importer.archive.reader import Archive
 from importer.archive.verify import verify
 from tests.fakes.archives import Content, noise, write
 

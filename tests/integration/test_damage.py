@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
+from common.archive.reader import Archive
 from common.errors import HubError, UsageError
 from common.oci.image import digest_of
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from importer import mapping
-from importer.archive.reader import Archive
 from importer.archive.verify import verify
 from importer.mapping import Mirror
 from importer.push import push

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from common.archive.inventory import Inventory
-from importer.archive.reader import Archive
+from common.archive.reader import Archive
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.servers import docker_registry

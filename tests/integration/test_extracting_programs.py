@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.archive.reader import Archive
 from common.errors import ArchiveIncompleteError, ExitCode
 from common.oci.image import digest_of
-from importer.archive.reader import Archive
 from importer.mapping import Mirror
 from importer.programs.extract import Wanted, extract
 from tests.fakes import factories, releases

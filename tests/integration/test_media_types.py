@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from common.archive.inventory import Inventory, ManifestRecord
+from common.archive.reader import Archive
 from common.oci import media_types
 from common.oci.image import Digest, digest_of
-from importer.archive.reader import Archive
 from tests.fakes import factories
 from tests.fakes.archives import Content, noise, write
 from tests.fakes.commands import run

@@ -14,8 +14,8 @@ from collections import Counter
 
 import pytest
 
+from common.archive.reader import Archive
 from common.oci.image import digest_of
-from importer.archive.reader import Archive
 from tests.fakes.archives import Content, noise, write
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run

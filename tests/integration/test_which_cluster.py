@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from common.archive.reader import Archive
 from common.errors import UsageError
-from importer.archive.reader import Archive
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import ClusterIdentity
 from tests.fakes.cluster import FakeCluster

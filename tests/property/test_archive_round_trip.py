@@ -15,10 +15,10 @@ from common.archive import checksums, frames, inventory_file
 from common.archive.direct_io import CachedWriter
 from common.archive.frames import RawFrameWriter, raw_frame_size, read_raw
 from common.archive.metadata import index_json
+from common.archive.reader import Archive
 from common.archive.volume import Footer
 from common.errors import ArchiveError, ContentError
 from common.oci.image import Digest, digest_of
-from importer.archive.reader import Archive
 from importer.archive.verify import verify
 from tests.fakes.archives import CUT, Content, described, noise, write
 

@@ -12,7 +12,7 @@ from importer.configure.files.render import render_archive
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from importer.archive.reader import Archive
+    from common.archive.reader import Archive
     from importer.cluster.release import Release
     from importer.cluster.resources.build import Built, ResourceOptions
     from importer.settings import ImportSettings

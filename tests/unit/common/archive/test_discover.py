@@ -8,9 +8,9 @@ import pytest
 
 from common.archive.discover import FoundArchive, TrustedArchive, find, find_untrusted
 from common.archive.inventory_file import NAME, SIGNATURE_NAME
+from common.archive.reader import Archive
 from common.archive.signature import Algorithm, SignatureState, Signer, make_keys
 from common.errors import ArchiveUntrustedError
-from importer.archive.reader import Archive
 from tests.fakes.archives import CUT, write
 
 

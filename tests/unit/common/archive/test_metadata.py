@@ -14,10 +14,10 @@ import zstandard
 from common.archive import frames, inventory_file, metadata
 from common.archive.inventory import Problem, ProblemCode
 from common.archive.metadata import ref_name
+from common.archive.reader import MetadataIndex
 from common.archive.volume import padded, tar_header
 from common.errors import ContentError
 from common.oci.image import Digest, digest_of
-from importer.archive.reader import MetadataIndex
 from tests.fakes.archives import CUT, Content, noise
 
 D = Digest("sha256:" + "0" * 64)

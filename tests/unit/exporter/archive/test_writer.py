@@ -15,6 +15,7 @@ from common.archive import inventory_file
 from common.archive.direct_io import Buffers
 from common.archive.inventory import BlobRecord, ProblemCode
 from common.archive.layout import Layout, extent
+from common.archive.reader import Archive
 from common.archive.volume import JOURNAL_NAME
 from common.content import Written
 from common.errors import ArchiveIncompleteError, ContentError, ExitCode, InUseError, SpaceError, UsageError
@@ -23,7 +24,6 @@ from common.oci.image import digest_of
 from exporter.archive.output import LOCK
 from exporter.archive.volume_writer import Closing, VolumeWriter
 from exporter.archive.writer import ArchiveWriter
-from importer.archive.reader import Archive
 from tests.fakes.archives import CONFIG, CUT, Content, chunks_of, described, noise, write, written
 
 SMALL, LARGE = (digest_of(CUT.images[f"registry.test/{name}:v1"][0]) for name in ("small", "large"))

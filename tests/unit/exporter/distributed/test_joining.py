@@ -18,6 +18,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from common.archive import checksums
+from common.archive.reader import Archive
 from common.archive.signature import Algorithm, Signer, make_keys
 from common.errors import (
     ArchiveDamagedError,
@@ -36,7 +37,6 @@ from exporter.archive.writer import blobs_of
 from exporter.distributed import joining, part, part_selection
 from exporter.distributed.part import MissingBlob, PartWriter
 from exporter.distributed.part_selection import FoundPart
-from importer.archive.reader import Archive
 from importer.archive.verify import verify
 from tests.fakes.archives import CUT, chunks_of, noise, write
 from tests.fakes.kills import killed_after

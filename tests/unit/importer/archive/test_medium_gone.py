@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from common.archive.reader import Archive
 from common.archive.volume import volume_name
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ExitCode, MediumGoneError
 from common.oci.image import digest_of
 from common.progress import Silent
-from importer.archive.reader import Archive
 from importer.archive.repair import Repair, repair
 from importer.archive.verify import verify
 from tests.fakes.archives import CUT, write

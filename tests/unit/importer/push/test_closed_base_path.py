@@ -9,11 +9,11 @@ import json
 
 import pytest
 
+from common.archive.reader import Archive
 from common.errors import AuthenticationError, NotFoundError
 from common.progress import Silent
 from common.registry.settings import RegistrySettings
 from importer import workflow
-from importer.archive.reader import Archive
 from importer.mapping import Mirror
 from importer.settings import ImportSettings
 from tests.fakes.commands import run

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from common.archive.reader import Archive
 from common.errors import RegistryUnreachableError
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from importer import mapping
-from importer.archive.reader import Archive
 from importer.mapping import Mirror
 from importer.push import confirmation
 from importer.push import push as pushing

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from common.archive.reader import Archive
 from common.errors import NotFoundError
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from importer import mapping
-from importer.archive.reader import Archive
 from importer.mapping import Mirror
 from importer.push import push as pushing
 from tests.fakes.clock import FakeClock

@@ -8,10 +8,10 @@ import pytest
 
 from common.archive import frames
 from common.archive.inventory_file import NAME
+from common.archive.reader import MAX_CACHED, MAX_FRAME, ArchiveReader, FrameCache, MetadataIndex
 from common.archive.volume import TAR_BLOCK, entry_name, padded, tar_header, volume_name
 from common.errors import ContentError
 from common.oci.image import digest_of
-from importer.archive.reader import MAX_CACHED, MAX_FRAME, ArchiveReader, FrameCache, MetadataIndex
 from importer.archive.verify import verify
 from tests.fakes.archives import noise
 from tests.fakes.hostile import compact, inventory, volume

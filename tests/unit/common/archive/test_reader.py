@@ -14,6 +14,7 @@ import zstandard
 
 from common.archive import frames, inventory_file
 from common.archive.inventory import MEDIA_TYPE
+from common.archive.reader import Archive
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, Footer, volume_name
 from common.content import verified
 from common.errors import (
@@ -27,7 +28,6 @@ from common.errors import (
 )
 from common.oci.image import digest_of
 from common.transfer import copy
-from importer.archive.reader import Archive
 from tests.fakes.archives import CONFIG, CUT, described, noise, write, written
 from tests.samples import more
 
