@@ -112,6 +112,13 @@ class BundleRecord(_Record, frozen=True):
     deprecated: bool = False  # by the bundle's name in olm.deprecations
 
 
+class RequiredPackageRecord(_Record, frozen=True):
+    """A package that a bundle requires, and the range of its versions as written; empty where it has none."""
+
+    package: str
+    range: str = ""
+
+
 class ChannelRecord(_Record, frozen=True):
     """A channel as carried; entries head first along the update graph. What follows them is what the head states."""
 
@@ -124,6 +131,11 @@ class ChannelRecord(_Record, frozen=True):
     suggested_namespace: str | None = None
     suggested_namespace_template: str | None = None  # JSON of a Namespace, as written
     disconnected: bool | None = None  # whether the head says that it runs in disconnected clusters; None: it says nothing
+    cluster_monitoring: bool = False  # whether the head wants its namespace labelled for the cluster's monitoring
+    provided_apis: tuple[str, ...] = ()  # `Kind.version.group`, as OLM names them in the annotation `olm.providedAPIs`
+    required_apis: tuple[str, ...] = ()
+    required_packages: tuple[RequiredPackageRecord, ...] = ()
+    constraints: bool = False  # whether the head has properties `olm.constraint`
 
 
 class PackageRecord(_Record, frozen=True):

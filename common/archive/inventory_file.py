@@ -220,7 +220,13 @@ def _check_counts(inventory: Inventory) -> None:
 
 def _entries(catalog: CatalogRecord) -> int:
     channels = (channel for package in catalog.packages for channel in package.channels)
-    return sum(1 + len(entry.skips) for channel in channels for entry in channel.bundles)
+    return sum(
+        len(channel.provided_apis)
+        + len(channel.required_apis)
+        + len(channel.required_packages)
+        + sum(1 + len(entry.skips) for entry in channel.bundles)
+        for channel in channels
+    )
 
 
 def _paths(inventory: Inventory) -> tuple[UpdatePathRecord, ...]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
+import msgspec
+
+from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord, RequiredPackageRecord
 from exporter.catalog.model import BUNDLE
+from exporter.catalog.related_images import inline_csvs
+from exporter.catalog.requirements import CONSTRAINT, NeedsApi, NeedsPackage, apis_of_csv, provided, required
 from exporter.catalog.stated import Stated, stated
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
@@ -13,8 +17,9 @@ from exporter.imageset import template
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
+    from exporter.catalog.model import Bundle, Catalog, Channel, ChannelEntry, Package
     from exporter.catalog.rebuild import CarriedCatalog
+    from exporter.catalog.requirements import Api
     from exporter.catalog.steps import Chosen
 
 
@@ -37,7 +42,7 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
     # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
     said = stated(head) if head is not None else Stated()
     deprecated = _deprecated(package)
-    return ChannelRecord(
+    record = ChannelRecord(
         channel.name,
         graph.head,
         tuple(_bundle(package, graph.entries[name], deprecated) for name in graph.order()),
@@ -47,7 +52,34 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
         suggested_namespace=said.suggested_namespace,
         suggested_namespace_template=said.suggested_namespace_template,
         disconnected=said.disconnected,
+        cluster_monitoring=said.cluster_monitoring,
     )
+    return record if head is None else _with_requirements(record, head)
+
+
+def _with_requirements(record: ChannelRecord, head: Bundle) -> ChannelRecord:
+    """Return a channel with what its head provides and requires: OLM resolves and refuses by it (ADR 0079)."""
+    needed = required(head)
+    # Alternatives and negations are decided by the resolver of the cluster; that there are some is enough to know.
+    return msgspec.structs.replace(
+        record,
+        provided_apis=tuple(sorted(map(_named, provided(head) or _owned(head)))),
+        required_apis=tuple(sorted(_named(each.api) for each in needed if isinstance(each, NeedsApi))),
+        required_packages=tuple(
+            RequiredPackageRecord(each.package, each.text) for each in needed if isinstance(each, NeedsPackage)
+        ),
+        constraints=head.has(CONSTRAINT),
+    )
+
+
+def _owned(head: Bundle) -> frozenset[Api]:
+    """Return the APIs of the ClusterServiceVersion of a head, for old catalogs without properties."""
+    return frozenset(api for csv in inline_csvs(head) for api in apis_of_csv(csv, "owned"))
+
+
+def _named(api: Api) -> str:
+    # APIKey.String of operator-registry (pkg/registry/types.go), by which groups list what their operators provide.
+    return f"{api.kind}.{api.version}.{api.group}"
 
 
 def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:

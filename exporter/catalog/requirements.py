@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.catalog.model import Bundle
 
 
+CONSTRAINT = "olm.constraint"  # its property type
 MAX_DEPTH = 32  # of nested constraints, which are read by recursion
 _MAX_CONSTRAINT = 128 * 1024  # bytes; OLM refuses larger ones (operator-framework/api, pkg/constraints/constraint.go, Parse)
 _UNREADABLE = "a constraint that OLM would not read"
@@ -143,7 +144,7 @@ def required(bundle: Bundle) -> tuple[Requirement, ...]:
     found: list[Requirement] = [_package(one) for one in decoded(bundle.properties, PACKAGE_REQUIRED, PackageRequired)]
     found += [_needs_api(one) for one in decoded(bundle.properties, GVK_REQUIRED, GroupVersionKind)]
     for one in bundle.properties:
-        if one.type == "olm.constraint":
+        if one.type == CONSTRAINT:
             found += _flat(_read(one.value))
     # opm derives these properties when it renders; old databases have them in the ClusterServiceVersion only.
     if not bundle.has(GVK_REQUIRED):

@@ -28,6 +28,7 @@ _ANNOTATION = "olm.properties"
 # The annotations that the console of OpenShift reads (openshift/console, operator-hub-types.ts, OLMAnnotation).
 _NAMESPACE = "operatorframework.io/suggested-namespace"
 _TEMPLATE = "operatorframework.io/suggested-namespace-template"
+_MONITORING = "operatorframework.io/cluster-monitoring"
 _DISCONNECTED = "features.operators.openshift.io/disconnected"  # `"true"` or `"false"`
 _FEATURES = "operators.openshift.io/infrastructure-features"  # before that: a list, with `disconnected` or `Disconnected`
 MAX_NAMESPACE = 63  # of an RFC 1123 label
@@ -46,6 +47,7 @@ class Stated:
     suggested_namespace: str | None = None
     suggested_namespace_template: str | None = None
     disconnected: bool | None = None
+    cluster_monitoring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def stated(bundle: Bundle) -> Stated:
         _bounded(notes.get(_NAMESPACE), MAX_NAMESPACE),
         _bounded(notes.get(_TEMPLATE), MAX_TEMPLATE),
         _disconnected(notes),
+        # The console compares with exactly this text (openshift/console, operator-hub-subscribe.tsx).
+        notes.get(_MONITORING) == "true",
     )
 
 

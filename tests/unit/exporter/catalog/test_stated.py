@@ -110,6 +110,41 @@ def test_texts_at_their_limits_are_kept():
     assert (len(found.suggested_namespace or ""), len(found.suggested_namespace_template or "")) == (63, 16384)
 
 
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("True", False), ("false", False)])
+def test_the_monitoring_annotation_is_compared_as_the_console_does(text, expected):
+    """openshift/console, operator-hub-subscribe.tsx: `=== 'true'`."""
+    assert said(metadata({"operatorframework.io/cluster-monitoring": text})).cluster_monitoring is expected
+
+
+def record_of(*properties):
+    own = {"type": "olm.package", "value": {"packageName": "foo", "version": "1.0.0"}}
+    blob = bundle_blob("foo.v1.0.0", properties=[own, *properties])
+    (package,) = package_records(catalog_of(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob))
+    return package.channels[0]
+
+
+def test_what_a_head_provides_and_requires_is_in_its_record():
+    """`Kind.version.group`: operator-registry, pkg/registry/types.go, APIKey.String."""
+    api = {"group": "example.com", "version": "v1", "kind": "Foo"}
+    other = {"group": "other.com", "version": "v1beta1", "kind": "Bar"}
+    found = record_of(
+        {"type": "olm.gvk", "value": api},
+        {"type": "olm.gvk.required", "value": other},
+        {"type": "olm.package.required", "value": {"packageName": "bar", "versionRange": ">=1.0.0"}},
+        {"type": "olm.constraint", "value": {"failureMessage": "x", "not": {"constraints": []}}},
+    )
+    assert found.provided_apis == ("Foo.v1.example.com",)
+    assert found.required_apis == ("Bar.v1beta1.other.com",)
+    assert [(one.package, one.range) for one in found.required_packages] == [("bar", ">=1.0.0")]
+    assert found.constraints
+    assert not record_of().constraints
+
+
+def test_the_apis_of_a_csv_count_where_there_are_no_properties():
+    owned = {"owned": [{"name": "foos.example.com", "version": "v1", "kind": "Foo"}]}
+    assert record_of(csv(customresourcedefinitions=owned)).provided_apis == ("Foo.v1.example.com",)
+
+
 def test_a_bundle_without_metadata_states_nothing():
     assert said() == Stated()
 
@@ -156,7 +191,15 @@ def test_records_survive_the_inventory_and_older_ones_are_read():
     for package in document["packages"]:
         for channel in package["channels"]:
             channel["bundles"] = [{"name": one["name"], "version": one["version"]} for one in channel["bundles"]]
-            for key in ("installModes", "suggestedNamespace", "suggestedNamespaceTemplate", "disconnected"):
+            for key in (
+                "installModes",
+                "suggestedNamespace",
+                "suggestedNamespaceTemplate",
+                "disconnected",
+                "clusterMonitoring",
+            ):
+                channel.pop(key, None)
+            for key in ("providedApis", "requiredApis", "requiredPackages", "constraints"):
                 channel.pop(key, None)
     del document["updateGraph"]
     older = msgspec.json.decode(json.dumps(document).encode(), type=CatalogRecord)
