@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ INDEX = "redhat/redhat-operator-index"
 PACKAGES = ("openshift-cert-manager-operator", "aws-load-balancer-operator")
 NEWEST = "1.20.0"
 ACCOUNT = "12345678|hub-export"  # as Red Hat's service accounts are called
+_BUNDLE = {"manifests/operator.clusterserviceversion.yaml": b"kind: ClusterServiceVersion\nspec: {}\n"}
 _SERVER = {"Entrypoint": ["/bin/registry-server"], "Cmd": ["--database", "/bundles.db"]}
 
 
@@ -51,8 +53,20 @@ class Hall:
             for p in ("linux/amd64", "linux/s390x")
         ]
         self._put(Reference.parse("registry.redhat.io/openshift4/ose-operator-registry:v4.3"), index(server))
+        if site.get("public"):
+            self._put_public(size)
         self.publish({name: self._older(name, raw) for name, raw in self.files.items() if f"v{NEWEST}" not in name}
                      if site.get("week") == 1 else self.files)  # fmt: skip
+
+    def _put_public(self, size: int) -> None:
+        """Publish a catalog that needs no account, with one package whose images are all on quay.io."""
+        found = sources.from_directory(CATALOGS / "fbc/community-v4.20", packages=("infinispan",), size=size)
+        for reference, parts in found.images.items():
+            self._put(reference, parts)
+        text = b"".join(found.files.values()).decode()
+        for tagged in sorted(set(re.findall(r"image: (quay\.io/[\w./-]+:[\w.-]+)$", text, re.MULTILINE))):
+            self._put(Reference.parse(tagged), image(({**_BUNDLE, "bin/operator": tagged.encode()},)))
+        self.quay.add_image("operatorhubio/catalog", sources.catalog_image(found.files), tag="latest")
 
     def publish(self, files: Mapping[str, bytes]) -> None:
         """Move the tag of the catalog to these files."""

@@ -5,7 +5,7 @@
 ```text WHY     what is shown only, and why nobody can run it here
 
 A line `[exit status 3]` ends the output of a command that does not end with 0. In comments stands what the page does not show:
-`<!-- site: {…} -->` where it happens (stage.py), `<!-- meanwhile: … -->` what others do between two commands.
+`<!-- site: {…} -->`, its last line, where it happens (stage.py), `<!-- meanwhile: … -->` what others do between two commands.
 """
 
 from __future__ import annotations

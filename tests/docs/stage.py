@@ -1,14 +1,14 @@
 """Where a document happens: a machine of its own in which the names are real.
 
-    unshare --user --map-root-user --net --mount python -m tests.docs.stage DOCUMENT FOLDER [--show]
+    unshare --user --map-root-user --net --mount python -m tests.docs.stage DOCUMENT FOLDER [--show] [--programs=DIR]
 
 registry.redhat.io and quay.io are fake registries with the images of a real catalog; registry.example:5000 is docker-registry;
 ~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The
-programs are installed as the README says, and as the document says besides. The result is FOLDER/result.json: for each command
+programs have what the README installs, and what the document installs besides; those of DIR are used as they are. The result is FOLDER/result.json: for each command
 what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
-version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
+version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `public`: quay.io has the catalog of operatorhub.io; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
 disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
@@ -105,7 +105,8 @@ def main(document: str, folder: str, *options: str) -> None:
     _isolate(Path(folder))
     with ExitStack() as stack:
         hall = stack.enter_context(_site(Path(folder), home, told.site))
-        programs = _installed(Path(folder), Path(document))
+        given = [option.removeprefix("--programs=") for option in options if option.startswith("--programs=")]
+        programs = Path(given[0]) if given else _installed(Path(folder), Path(document))
         shell = stack.enter_context(_shell(Path(folder), home, programs, _wheels(Path(folder), told.site)))
         said = []
         for step in told.steps:
@@ -181,7 +182,7 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
                 object_store(folder, bucket="operators", account=STORAGE, address=(ADDRESSES["s3.example"], 9000))
             )
         if site.get("prepared"):
-            _prepare(home, mirror.ca)
+            _prepare(home, mirror.ca, f"registry.example:{site.get('port', 5000)}")
         (home / "redhat-token").write_text(FAKE_PASSWORD)
         (home / "mirror-password").write_text(REAL_PASSWORD)
         yield hall
@@ -203,14 +204,14 @@ def _wheels(folder: Path, site: dict[str, Any]) -> dict[str, str]:
     return wheelhouse.offer(folder / "wheels")
 
 
-def _prepare(home: Path, ca: Path) -> None:
+def _prepare(home: Path, ca: Path, mirror: str) -> None:
     """Trust the mirror, and have logged in everywhere."""
-    trusted = home / ".config/containers/certs.d/registry.example:5000"
+    trusted = home / f".config/containers/certs.d/{mirror}"
     trusted.mkdir(parents=True)
     (trusted / "ca.crt").write_bytes(ca.read_bytes())
     accounts = {
         "registry.redhat.io": f"{goods.ACCOUNT}:{FAKE_PASSWORD}",
-        "registry.example:5000": f"{REAL_USER}:{REAL_PASSWORD}",
+        mirror: f"{REAL_USER}:{REAL_PASSWORD}",
     }
     auths = {host: {"auth": base64.b64encode(account.encode()).decode()} for host, account in accounts.items()}
     (home / ".config/containers/auth.json").write_text(json.dumps({"auths": auths}))

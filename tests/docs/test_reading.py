@@ -5,7 +5,6 @@ import pytest
 from tests.docs.reading import Command, File, Meanwhile, Shown, matches, read
 
 PAGE = """\
-<!-- site: {"release": "4.3"} -->
 ```yaml set.yaml
 kind: X
 ```
@@ -24,6 +23,7 @@ burn
 ```
 picture
 ```
+<!-- site: {"release": "4.3"} -->
 """
 
 
@@ -32,12 +32,12 @@ def test_a_page_is_what_a_person_does(tmp_path):
     page = read(tmp_path / "page.md")
     assert page.site == {"release": "4.3"}
     assert page.steps == (
-        File(2, "set.yaml", "kind: X\n"),
-        Meanwhile(5, ("scratch", "disc/volume")),
-        Command(7, "hub-export list set.yaml \\\n    --explain", ("one", "…")),
-        Command(11, "false", ("[exit status 1]",)),
+        File(1, "set.yaml", "kind: X\n"),
+        Meanwhile(4, ("scratch", "disc/volume")),
+        Command(6, "hub-export list set.yaml \\\n    --explain", ("one", "…")),
+        Command(10, "false", ("[exit status 1]",)),
     )
-    assert page.shown == (Shown(14, "text", "needs a drive"), Shown(17, "", ""))
+    assert page.shown == (Shown(13, "text", "needs a drive"), Shown(16, "", ""))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ OURS = [
 PLANNED: set[str] = set()
 # Options of other programs that stand alone, by document.
 FOREIGN = {
+    "docs/how-to/approve-an-archive.md": {"--ignore-missing"},  # sha256sum's
     "docs/how-to/from-oc-mirror.md": {
         *(name.partition("=")[0] for row in habits.OPTIONS for name in row.names),
         *("--since", "--appregistry-org", "--registries", "--delete-v"),  # the last as far as it has no digit
@@ -139,6 +140,31 @@ def test_links_lead_somewhere(path):
         if not place.exists() or (anchor and anchor not in anchors(place)):
             dead.append(target)
     assert dead == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_a_page_begins_with_its_title(path):
+    """Not with a comment for the tests, which an index of packages or a plain viewer shows as the first line."""
+    assert path.read_text().startswith("# ")
+
+
+def test_pages_for_people_do_not_send_to_studies_for_rules():
+    """An administrator does not look for a rule in a study of another program. The index and the comparison name the studies."""
+    people = [
+        *(ROOT / "docs/how-to").glob("*.md"),
+        ROOT / "README.md",
+        ROOT / "docs/troubleshooting.md",
+        ROOT / "docs/glossary.md",
+    ]
+    assert [name_of(path) for path in people if "facts/" in path.read_text()] == []
+
+
+def test_every_page_is_in_the_index():
+    """docs/README.md names each page; decisions and how-tos have indexes of their own too."""
+    index = (ROOT / "docs/README.md").read_text()
+    pages = [path.relative_to(ROOT / "docs") for path in DOCUMENTS if (ROOT / "docs") in path.parents]
+    wanted = [str(page) for page in pages if page.parts[0] != "adr" and page.name != "README.md"]
+    assert [page for page in wanted if f"({page})" not in index and f"({page}#" not in index] == []
 
 
 def test_every_how_to_is_listed():

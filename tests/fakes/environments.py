@@ -63,8 +63,8 @@ def closure(requirements: Iterable[str]) -> Iterator[Distribution]:
 
 
 def extras_of(text: str) -> set[str]:
-    """Return the extras that the `pip install` commands of a document name: `pip install '.[parity,s3]'`."""
-    found = re.findall(r"pip install '\.\[([a-z0-9,]+)\]'", text)
+    """Return the extras that the commands of a document install: `pip install './hub_airgap-1.0-py3-none-any.whl[parity,s3]'`."""
+    found = re.findall(r"(?:pipx?|uv tool) install '\.[\w./-]*\[([a-z0-9,]+)\]'", text)
     return {extra for names in found for extra in names.split(",")}
 
 
