@@ -109,6 +109,11 @@ def paragraphs(*parts: Sequence[str]) -> list[str]:
     return lines
 
 
+def indented(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a list that a line introduces."""
+    return [f"  {line}" for line in lines]
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return `1 image`, `2 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

@@ -41,7 +41,8 @@ class ArchiveTerms:
     """The values of an archive that come from neither catalog nor registry. Fixed in the plan, so all parts have the same.
 
     `created` is RFC 3339 in UTC, `image_set` as read, `tool` the version that planned, `volume_size` in bytes, `parity` the
-    redundancy as a fraction of a volume; `requested_by` and `purpose` are texts for the person who approves the transfer.
+    redundancy as a fraction of a volume; `requested_by` and `purpose` are texts for the person who approves the transfer,
+    `name` is that of the archive.
     """
 
     created: str
@@ -51,6 +52,7 @@ class ArchiveTerms:
     parity: Fraction = Fraction(0)
     requested_by: str = ""
     purpose: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,12 @@ class ExportSettings:
     releases: ReleaseSettings = _NO_SETTINGS
     requested_by: str = ""
     purpose: str = ""
+    name: str = ""
 
     @property
     def terms(self) -> ArchiveTerms:
         """The settings that are part of the archive."""
-        form = (self.volume_size, self.parity, self.requested_by, self.purpose)
+        form = (self.volume_size, self.parity, self.requested_by, self.purpose, self.name)
         return ArchiveTerms(self.created, self.image_set.as_read, TOOL, *form)
 
     @property

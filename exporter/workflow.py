@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.archive import inventory_file
 from common.errors import ExitCode, UsageError, first_of, of_problems
+from common.oci.image import digest_of
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, make_directory, prepared
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.archive.inventory import Inventory, Problem
+    from common.oci.image import Digest
     from common.progress import Progress
     from common.registry.settings import RegistrySettings
     from exporter.distributed.part_directory import MadePart
@@ -57,6 +60,11 @@ class Exported:
 
     inventory: Inventory
     kit: Kit | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """The archive's identity."""
+        return digest_of(inventory_file.encode(self.inventory))
 
 
 def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None = None) -> Exported:

@@ -101,7 +101,7 @@ def receipt(
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(str(settings.mirror), may_be_closed=True)
         found = confirmation.confirm(archive, images, client, jobs=settings.jobs, progress=progress)
-    made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
+    made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror), found.archives)
     content = receipts.encode(made)
     # The signature first: a reader that finds the receipt finds its signature too.
     signature = {file.with_name(file.name + receipts.SIGNATURE_SUFFIX): signer.sign(content)} if signer is not None else {}
@@ -180,14 +180,14 @@ def deploy(
     checked = check(archive, quick=True, jobs=settings.jobs, progress=progress)
     if checked.neighbours.unvouched:
         raise ArchiveUntrustedError(
-            f"next to the volumes of archive {checked.inventory} is what its key did not sign: "
+            f"next to the volumes of {archive.label} is what its key did not sign: "
             f"{enumeration(checked.neighbours.unvouched, _NAMED)}",
             hint="Copy it again with SHA256SUMS and SHA256SUMS.sig, or remove it: the volumes are signed in themselves.",
         )
     # Missing volumes are an error only where no person can insert the next medium.
     if checked.damage or not (checked.ok or following is not nothing_follows):
         raise ArchiveDamagedError(
-            f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
+            f"{archive.label} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes the volumes that are there.",
         )
     # Before the push: a push takes hours of a maintenance window, and an objection of the cluster would come after it.

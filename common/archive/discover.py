@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, TypeVar
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
+from common.archive.naming import label_of
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer, octal
-from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
+from common.errors import (
+    ArchiveDamagedError,
+    ArchiveError,
+    ArchiveIncompleteError,
+    ArchiveUntrustedError,
+    ContentError,
+    UsageError,
+)
 from common.files import medium_gone, reading_medium
 from common.oci.image import Digest, digest_of
 from common.text import sanitize
@@ -159,7 +167,7 @@ def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
 def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
     """Parse the inventory and sort the volumes by it."""
     digest, inventory = digest_of(parts.raw), inventory_file.decode(parts.raw, parts.where)
-    volumes = _sorted(parts.volumes, inventory, digest, parts.where)
+    volumes = _sorted(parts.volumes, _Wanted(inventory, digest, parts.where, parts.key is not None))
     return kind(inventory, digest, volumes, tuple(parts.checksums), parts.signature, parts.key, tuple(parts.directories))
 
 
@@ -321,21 +329,30 @@ def _read_carried(volume: FoundVolume) -> bytes | None:
     return frames.decompress(stored, min(frames.content_bound(len(stored)), MAX_SIZE))
 
 
-def _sorted(volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str) -> dict[int, FoundVolume]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The archive that the volumes should be of. `where`: the file of its inventory; `by_key`: a signature was demanded."""
+
+    inventory: Inventory
+    digest: Digest
+    where: str
+    by_key: bool
+
+
+def _sorted(volumes: Iterable[FoundVolume], wanted: _Wanted) -> dict[int, FoundVolume]:
     """Return volumes by number; of two copies of one volume the first with a usable footer."""
     found: dict[int, FoundVolume] = {}
-    for number, volume in _numbered(volumes, inventory, digest, where):
+    for number, volume in _numbered(volumes, wanted):
         if number not in found or (found[number].footer is None and volume.footer is not None):
             found[number] = volume
     return dict(sorted(found.items()))
 
 
-def _numbered(
-    volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str
-) -> Iterator[tuple[int, FoundVolume]]:
+def _numbered(volumes: Iterable[FoundVolume], wanted: _Wanted) -> Iterator[tuple[int, FoundVolume]]:
+    inventory = wanted.inventory
     for volume in volumes:
         footer = volume.footer
-        if footer is not None and footer.inventory == digest:
+        if footer is not None and footer.inventory == wanted.digest:
             # The digest is right, so a number that does not fit is damage: a footer has no checksum of its own.
             fits = footer.count == len(inventory.volumes)
             if fits and footer.metadata_offset == inventory.volumes[footer.number - 1].data_size:
@@ -343,23 +360,34 @@ def _numbered(
                 continue
             damaged = FoundVolume(volume.path, None, "its footer is damaged: it does not fit the inventory")
         elif footer is not None:
-            damaged = FoundVolume(volume.path, None, _explain(volume, footer, digest, where))
+            damaged = FoundVolume(volume.path, None, _explain(volume, footer, wanted))
         else:
             damaged = volume
         yield _number_by_name(damaged, inventory), damaged
 
 
-def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) -> str:
+def _explain(volume: FoundVolume, footer: Footer, wanted: _Wanted) -> str:
     """Return why a footer names another inventory. Raises ArchiveDamagedError for a volume of another archive."""
     # A footer that agrees with the inventory in the same volume is not damaged, so the volume is foreign.
     carried = _carried(volume)
     if carried is not None and digest_of(carried) == footer.inventory:
+        # No inventory that the key did not sign is parsed, not even for its name.
+        other = footer.inventory if wanted.by_key else _label(carried, footer.inventory)
+        own = label_of(wanted.inventory, wanted.digest)
         raise ArchiveDamagedError(
-            f"{volume.path} is a volume of another archive: it belongs to inventory {footer.inventory}, {where} is {digest}",
+            f"{volume.path} is a volume of another archive: it belongs to {other}, {wanted.where} is of {own}",
             hint="Put the right volume in its place, or name only the parts of one archive. If inventory.json itself is "
             "damaged, name the volume files alone: each has a copy of it.",
         )
     return "its footer is damaged: it names another inventory than it carries"
+
+
+def _label(raw: bytes, digest: Digest) -> str:
+    """Return the label of an archive by its inventory; the digest where that cannot be read."""
+    try:
+        return label_of(inventory_file.decode(raw, ""), digest)
+    except ArchiveError:
+        return digest
 
 
 def _number_by_name(volume: FoundVolume, inventory: Inventory) -> int:

@@ -35,6 +35,8 @@ MAX_SIGNATURE_SIZE = 50 * 1024  # bytes; the same
 MAX_NAME = 8192  # characters of a source or an entry of neededBy, which messages and lists repeat for each blob
 MAX_REQUESTER = 200  # characters of `requestedBy`
 MAX_PURPOSE = 1000  # characters of `purpose`
+MAX_BASES = 10_000  # earlier archives and receipts that are described, with the archives that the receipts confirm
+MAX_CREATED = 64  # characters of the date of an earlier archive; RFC 3339 with nanoseconds has 35
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
 # The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
@@ -324,11 +326,23 @@ class UpdateGraphRecord(_Record, frozen=True):
     graph_data: Digest | None = None
 
 
+class BaseRecord(_Record, frozen=True):
+    """An earlier archive, as people name it, or a receipt with the archives that it `confirms`, None for an archive.
+
+    It describes a digest that messages name. Nothing is decided by it (ADR 0076).
+    """
+
+    created: str = ""
+    name: str = ""
+    confirms: tuple[_ListedDigest, ...] | None = None
+
+
 class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     """The whole list. Its digest, over the exact bytes of the file, is the archive's identity.
 
     `releases` and `update_graph` are there only where releases are carried, so that other archives keep their bytes;
     `requested_by` and `purpose`, for the person who approves the transfer, only where they were given (ADR 0073).
+    So is `name`; `bases` describes the holders of blobs that are left out, where there are any (ADR 0076).
     """
 
     media_type: str
@@ -346,6 +360,13 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     update_graph: UpdateGraphRecord | msgspec.UnsetType = msgspec.UNSET
     requested_by: str | msgspec.UnsetType = msgspec.UNSET
     purpose: str | msgspec.UnsetType = msgspec.UNSET
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    bases: dict[Digest, BaseRecord] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def known_bases(self) -> dict[Digest, BaseRecord]:
+        """The holders that are described; none in archives of earlier versions."""
+        return self.bases or {}
 
     @property
     def carried_releases(self) -> tuple[ReleaseRecord, ...]:

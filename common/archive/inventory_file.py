@@ -16,8 +16,10 @@ import msgspec
 
 from common.archive import frames
 from common.archive.inventory import (
+    MAX_BASES,
     MAX_BLOBS,
     MAX_COMPONENTS,
+    MAX_CREATED,
     MAX_ENTRIES,
     MAX_FREE_FORM,
     MAX_IMAGES,
@@ -32,6 +34,7 @@ from common.archive.inventory import (
     MAX_SIZE,
     MAX_STEPS,
     MEDIA_TYPE,
+    BaseRecord,
     BlobRecord,
     CatalogRecord,
     Encoding,
@@ -43,6 +46,7 @@ from common.archive.inventory import (
     check_documents,
 )
 from common.archive.layout import extent
+from common.archive.naming import is_name
 from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
@@ -213,9 +217,26 @@ def _check_counts(inventory: Inventory) -> None:
     ):
         if len(text) > limit:
             raise ContentError(f"{what} has {len(text)} characters; the limit is {limit}")
+    check_names([] if inventory.name is msgspec.UNSET else [inventory.name], inventory.known_bases)
     for image in inventory.images:
         if any(len(name) > MAX_NAME for name in (image.source, *image.needed_by)):
             raise ContentError(f"image {image.source[:80]!r}: a name of more than {MAX_NAME} characters")
+
+
+def check_names(names: Iterable[str], bases: Mapping[Digest, BaseRecord]) -> None:
+    """Check the names of an archive and of its bases, and that these are bounded. Raises ContentError."""
+    # They become part of file names and of texts for people, also those of strangers' archives.
+    for name in (*names, *(base.name for base in bases.values() if base.name)):
+        if not is_name(name):
+            raise ContentError(f"not a name of an archive: {name[:80]!r}")
+    described = len(bases) + sum(len(base.confirms or ()) for base in bases.values())
+    if described > MAX_BASES:
+        raise ContentError(f"{described} earlier archives are described; the limit is {MAX_BASES}")
+    for base in bases.values():
+        if len(base.created) > MAX_CREATED:
+            raise ContentError(f"a date of {len(base.created)} characters; the limit is {MAX_CREATED}")
+    for digest in (*bases, *(one for base in bases.values() for one in base.confirms or ())):
+        parse_digest(digest)
 
 
 def _entries(catalog: CatalogRecord) -> int:

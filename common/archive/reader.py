@@ -19,8 +19,9 @@ from common.archive.direct_io import File, read_exactly
 from common.archive.discover import FoundArchive, FoundVolume, TrustedArchive, find, find_untrusted
 from common.archive.frames import LARGE, opened_large, read_large, read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, Users
-from common.archive.location import Place, opened
+from common.archive.location import Place, opened, size_of
 from common.archive.metadata import INDEX_NAME
+from common.archive.naming import holder_of, label_of
 from common.archive.volume import TAR_BLOCK, entry_name, octal, padding, tar_header
 from common.content import Chunks, verified
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, NotFoundError
@@ -72,6 +73,16 @@ class ArchiveReader:
     def digest(self) -> Digest:
         """The archive's identity: the digest of `inventory.json`."""
         return self._found.digest
+
+    @property
+    def label(self) -> str:
+        """Name, date and the first digits of the digest, for messages."""
+        return label_of(self.inventory, self.digest)
+
+    def volume_sizes(self) -> dict[str, int]:
+        """Return the sizes in bytes of the volume files that are present, by name."""
+        volumes = self.inventory.volumes
+        return {volumes[number - 1].name: size_of(volume.path) for number, volume in self._found.volumes.items()}
 
     @property
     def found(self) -> FoundArchive:
@@ -180,14 +191,14 @@ class ArchiveReader:
     def _record(self, digest: Digest) -> BlobRecord:
         record = self.inventory.blobs.get(digest)
         if record is None:
-            raise NotFoundError(f"{digest}: not in archive {self.digest}")
+            raise NotFoundError(f"{digest}: not in archive {self.label}")
         return record
 
     def _require_available(self, digest: Digest, record: BlobRecord) -> None:
         if record.missing is not None:
             raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
         if record.in_ is not None:
-            raise ArchiveIncompleteError(f"{digest}: is in the earlier archive {record.in_}", hint="Bring that archive first.")
+            raise ArchiveIncompleteError(f"{digest}: is in {holder_of(self.inventory, record.in_)}", hint="Bring that archive first.")
         absent = self.missing_volumes(digest)
         if absent:
             raise ArchiveIncompleteError(f"{digest}: is in {', '.join(absent)}, which is missing", hint="Bring that volume.")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from common.archive import inventory_file
+from common.archive.inventory import BaseRecord
 from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, UsageError
 from common.files import read_limited
@@ -32,7 +34,7 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     `repositories`: blobs by the repository of the source, or by the target repository chosen for it. A registry finds a blob
     only in its repository, so the digest of a blob alone does not say what can be left out (ADR 0011). `registry` is left
-    out of a redacted receipt.
+    out of a redacted receipt. `archives` describes the `inventories` (ADR 0076).
     """
 
     media_type: str
@@ -40,18 +42,25 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     blobs: tuple[Digest, ...]
     repositories: dict[str, tuple[Digest, ...]]
     registry: str | None = None
+    archives: dict[Digest, BaseRecord] = {}
 
 
 _DECODER = msgspec.json.Decoder(Receipt)
 _WANTED = "hub-import receipt makes one."
 
 
-def make(inventories: tuple[Digest, ...], repositories: Mapping[str, frozenset[Digest]], registry: str | None) -> Receipt:
-    """Return a receipt."""
+def make(
+    inventories: tuple[Digest, ...],
+    repositories: Mapping[str, frozenset[Digest]],
+    registry: str | None,
+    archives: Mapping[Digest, BaseRecord] | None = None,
+) -> Receipt:
+    """Return a receipt. `archives` describes those of `inventories` whose date or name is known."""
     # Sorted, so that the same content gives the same bytes and digest: archives refer to a receipt by its digest.
     blobs = sorted({digest for found in repositories.values() for digest in found})
     by_name = {name: tuple(sorted(repositories[name])) for name in sorted(repositories)}  # JSON keeps this order
-    return Receipt(MEDIA_TYPE, inventories, tuple(blobs), by_name, registry)
+    described = {digest: archives[digest] for digest in sorted(inventories) if archives and digest in archives}
+    return Receipt(MEDIA_TYPE, inventories, tuple(blobs), by_name, registry, described)
 
 
 def encode(receipt: Receipt) -> bytes:
@@ -87,6 +96,7 @@ def _check(receipt: Receipt, path: Path) -> None:
     for digests in (receipt.inventories, receipt.blobs, *receipt.repositories.values()):
         for digest in digests:
             parse_digest(digest)
+    inventory_file.check_names([], receipt.archives)
 
 
 def _require_signature(path: Path, raw: bytes, key: Verifier) -> None:

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from common.archive import inventory_file
 from common.archive.inventory import (
+    MAX_CREATED,
+    BaseRecord,
     CatalogRecord,
     ImageKind,
     ImageRecord,
@@ -41,7 +43,7 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
     """Blobs to be exported again. `inventory`: the archive that lacks them; `images`: those that need any of `blobs`.
 
     `releases`: those of the images, with no other components; absent where there are none. They say where the images belong on
-    the mirror, so their payloads are among `images` in any case.
+    the mirror, so their payloads are among `images` in any case. `name` and `created` are those of the archive (ADR 0076).
     """
 
     media_type: str
@@ -51,6 +53,13 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
     images: tuple[ImageRecord, ...]
     blobs: tuple[Digest, ...]
     releases: tuple[ReleaseRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    created: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def bases(self) -> dict[Digest, BaseRecord]:
+        """The description of the archive that lacks the blobs; none where an earlier version made the re-request."""
+        return {self.inventory: BaseRecord(self.created or "", self.name or "")} if self.created or self.name else {}
 
     @property
     def carried_releases(self) -> tuple[ReleaseRecord, ...]:
@@ -88,6 +97,8 @@ def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReR
         tuple(affected),
         tuple(sorted(wanted & needed)),
         releases or msgspec.UNSET,
+        inventory.name,
+        inventory.created[:MAX_CREATED],
     )
 
 
@@ -152,4 +163,5 @@ def _decoded(raw: bytes) -> ReRequest:
     for digest in (request.inventory, *request.blobs, *named, *(release.digest for release in request.carried_releases)):
         parse_digest(digest)
     inventory_file.check_releases(request.images, request.carried_releases)
+    inventory_file.check_names([], request.bases)
     return request

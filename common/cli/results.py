@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind
+from common.archive.naming import digits, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from common.archive.inventory import Inventory, Problem
+    from common.oci.image import Digest
 
 
+_LABELS = 12  # volumes whose labels are listed one by one
 _KEY_ID = 16  # the last digits of a fingerprint, by which signatures name a key (RFC 4880, 12.2)
 
 
@@ -33,6 +36,22 @@ def totals(inventory: Inventory) -> dict[str, int]:
 def problem_lines(problems: Sequence[Problem]) -> list[str]:
     """Return a line for each problem."""
     return [f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems]
+
+
+def label_lines(inventory: Inventory, digest: Digest) -> list[str]:
+    """Return for each volume what is to be written on its medium, for a marker pen; at most `_LABELS`."""
+    count = len(inventory.volumes)
+    labels = [
+        f"  {volume.name}: {medium_label(inventory, digest, number)}"
+        for number, volume in enumerate(inventory.volumes[:_LABELS], 1)
+    ]
+    more = [f"  … and so on, to {count} of {count}"] if count > _LABELS else []
+    return ["labels for the media:" if count > 1 else "label for the medium:", *labels, *more]
+
+
+def medium_label(inventory: Inventory, digest: Digest, number: int) -> str:
+    """Return the label of the medium with a volume: name, date, number and the first digits of the digest."""
+    return f"{title_of(inventory)}, {number} of {len(inventory.volumes)}, {digits(digest)}"
 
 
 def request_lines(requested_by: str, purpose: str) -> list[str]:

@@ -102,6 +102,8 @@ class ArchiveSpec:
             update_graph=self.plan.update_graph if self.plan.update_graph != UpdateGraphRecord() else UNSET,
             requested_by=self.terms.requested_by or UNSET,
             purpose=self.terms.purpose or UNSET,
+            name=self.terms.name or UNSET,
+            bases=dict(self.plan.bases) or UNSET,
         )
 
 

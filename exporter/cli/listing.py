@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
-from common.cli.results import problem_lines, request_lines, totals
+from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
+from common.archive.naming import base_labels, heading_of
+from common.cli.results import label_lines, problem_lines, request_lines, totals
 from common.files import size_text
-from common.text import columns, counted, enumeration, numbered, paragraphs, sanitize
+from common.text import columns, counted, enumeration, indented, numbered, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
@@ -19,8 +20,9 @@ from exporter.plan.installed import left_behind, unsupported
 from exporter.report.contents import title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from common.oci.image import Digest
     from common.target_profile import TargetProfile
     from exporter.catalog.steps import Chosen
     from exporter.distributed.part_directory import MadePart
@@ -121,13 +123,13 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     more = ", plus the catalogs' layers while it works" if plan.catalogs else ""
     needs = f"needs {size_text(preview.spec.layout.size)} on disk{more}"
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
-    parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])
+    parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values(), plan.bases), needs])
     parts += _sizes(document["operators"], document["sizes"], several=len(plan.catalogs) > 1)
     if explain:
         parts.append(_explained(preview.planned.chosen))
-    return paragraphs(
-        *parts, request_lines(preview.settings.requested_by, preview.settings.purpose), problem_lines(plan.problems)
-    )
+    terms = preview.settings
+    named = [f"name of the archive: {terms.name}"] if terms.name else []
+    return paragraphs(*parts, [*named, *request_lines(terms.requested_by, terms.purpose)], problem_lines(plan.problems))
 
 
 def _sizes(operators: Sequence[Document], sizes: Document, *, several: bool) -> list[list[str]]:
@@ -156,8 +158,12 @@ def created_document(made: Exported, directory: Path | str) -> Document:
     inventory = made.inventory
     return {
         "archive": str(directory),
+        "digest": made.digest,
+        "name": inventory.name or None,
+        "created": inventory.created,
         "totals": totals(inventory),
         "requires": inventory.requires,
+        "bases": inventory.known_bases,
         "problems": inventory.problems,
         **({"kit": kit.document(made.kit)} if made.kit else {}),
     }
@@ -167,10 +173,12 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
     """Return `create` for people: the content of the archive, what is missing, and the next step."""
     document, inventory = created_document(made, directory), made.inventory
     names = numbered([volume.name for volume in inventory.volumes])
-    notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values())]
+    notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values(), inventory.known_bases)]
+    archive = heading_of(inventory, document["digest"])
     return paragraphs(
         problem_lines(inventory.problems),
-        [f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
+        [archive, f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
+        label_lines(inventory, document["digest"]),
         # The next step is the command itself: the person with the media rarely has the documentation.
         [f"On the other side: hub-import deploy {directory} --registry HOST:PORT"],
         kit.table(made.kit) if made.kit else [],
@@ -224,13 +232,13 @@ def _attached(images: Iterable[ImageRecord]) -> list[str]:
     return [f"among the images: {found}"] if found else []
 
 
-def _elsewhere(blobs: Iterable[BlobRecord]) -> list[str]:
-    """Return a line about content that was left out, and where it is; none without any."""
+def _elsewhere(blobs: Iterable[BlobRecord], bases: Mapping[Digest, BaseRecord]) -> list[str]:
+    """Return lines about content that was left out, and the archives that have it; none without any."""
     left = [blob for blob in blobs if blob.in_ is not None]
-    # The digests of the archives that must be on the mirror before this one.
-    holders = sorted({str(blob.in_) for blob in left})
+    # The archives that must be on the mirror before this one.
+    holders = base_labels({blob.in_ for blob in left if blob.in_}, bases)
     size = size_text(sum(blob.size for blob in left))
-    return [f"left out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has"] if left else []
+    return [f"left out: {counted(len(left), 'blob')}, {size}, which the mirror has from", *indented(holders)] if left else []
 
 
 def channel_lines(packages: Iterable[PackageRecord]) -> list[str]:

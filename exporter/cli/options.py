@@ -15,7 +15,7 @@ from common.cli.options import RegistryOptions, created_now
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
-from common.text import is_visible
+from common.text import is_visible, sanitize
 from exporter.cli.release_options import ReleaseOptions
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
@@ -33,6 +33,7 @@ INCREMENTS = "Increments and repairs"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _WHOLE = 100
+_SHOWN = 40  # characters of a refused name
 _PROBE = "hub-import probe lists them, with permission to list Subscriptions (hub-import render --rbac)."
 
 
@@ -343,6 +344,15 @@ class ArchiveOptions:
         str,
         typer.Option(metavar="TEXT", help="Purpose of the transfer, or a ticket, for the same.", rich_help_panel=ARCHIVE),
     ] = ""
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the archive, such as week-47: shown with its date wherever its digest is.",
+            rich_help_panel=ARCHIVE,
+        ),
+    ] = None
 
     def applied(self, settings: ExportSettings) -> ExportSettings:
         """Return the settings with these options. Raises UsageError."""
@@ -363,7 +373,24 @@ class ArchiveOptions:
             parity=parse_share(self.parity) if self.parity else Fraction(0),
             requested_by=_line("--requested-by", self.requested_by, MAX_REQUESTER),
             purpose=_line("--purpose", self.purpose, MAX_PURPOSE),
+            name="" if self.name is None else _archive_name(self.name),
         )
+
+
+def _archive_name(text: str) -> str:
+    """Return the name of an archive. Raises UsageError for a text that is none."""
+    from common.archive import naming
+
+    if naming.is_name(text):
+        return text
+    # Refused, not corrected: the name on the label and in the archive have to be the same.
+    fault = f"{len(text)} characters; the limit is {naming.MAX_LENGTH}" if len(text) > naming.MAX_LENGTH else "not a name"
+    nearest = naming.suggestion(text)
+    raise UsageError(
+        f"--name {sanitize(text, _SHOWN)!r}: {fault if text else 'it is empty'}",
+        hint="Wanted: letters (a to z, A to Z) and digits, with - _ . between them, no spaces: "
+        + (f"--name {nearest}." if nearest else "--name week-47. Or leave the option out."),
+    )
 
 
 def _line(option: str, text: str, limit: int) -> str:

@@ -163,6 +163,7 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
         requires=inventory.requires,
         releases=inventory.carried_releases,
         update_graph=inventory.update_graph or UpdateGraphRecord(),
+        bases=inventory.known_bases,
     )
     # Stated twice in the file, for `diff` and for `create`: both have to agree.
     if plan.manifest_records() != inventory.manifests:
@@ -173,8 +174,9 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     _check_roots(plan)
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
-    form = (making.volume_size, _share(making.parity), inventory.requested_by or "", inventory.purpose or "")
-    terms = ArchiveTerms(inventory.created, inventory.image_set, inventory.tool, *form)
+    said = (inventory.requested_by or "", inventory.purpose or "", inventory.name or "")
+    share = _share(making.parity)
+    terms = ArchiveTerms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, share, *said)
     spec = ArchiveSpec(plan, terms)
     inventory_file.check(spec.inventory({}))
     return spec

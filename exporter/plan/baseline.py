@@ -9,11 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.archive.discover import find
-from common.archive.inventory import BlobRecord, Inventory, blobs_of, lacking_images, repository_of, require_bounded_images
+from common.archive.inventory import (
+    MAX_CREATED,
+    BaseRecord,
+    BlobRecord,
+    Inventory,
+    blobs_of,
+    lacking_images,
+    repository_of,
+    require_bounded_images,
+)
 from common.mapping import fixed_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from common.archive.location import Place
     from common.archive.receipt import Receipt
@@ -29,6 +38,7 @@ class Delivered:
     # 1.1, *Mounting a blob from another repository*). A blob in an unknown repository would be missing for good.
     _holders: dict[tuple[str, Digest], Digest] = field(default_factory=dict)
     _inventories: set[Digest] = field(default_factory=set)
+    _described: dict[Digest, BaseRecord] = field(default_factory=dict)
 
     @classmethod
     def of_archives(cls, places: Iterable[Place]) -> Delivered:
@@ -47,6 +57,8 @@ class Delivered:
         # Archives are imported in order, so those that this one requires come before it.
         require_bounded_images(inventory)
         self._inventories |= {digest, *inventory.requires}
+        self._describe(inventory.known_bases)
+        self._described[digest] = BaseRecord(inventory.created[:MAX_CREATED], inventory.name or "")
         fixed = fixed_paths(inventory.carried_releases)
         lacking = lacking_images(inventory)  # the payload of a release that lacks images is not pushed
         for image in inventory.images:
@@ -61,6 +73,19 @@ class Delivered:
         for repository, blobs in receipt.repositories.items():
             for blob in blobs:
                 self._holders.setdefault((repository, blob), digest)
+        self._describe(receipt.archives)
+        self._described[digest] = BaseRecord(confirms=receipt.inventories)
+
+    def _describe(self, bases: Mapping[Digest, BaseRecord]) -> None:
+        # What an archive says of itself counts, and of others what the first one says.
+        for digest, base in bases.items():
+            self._described.setdefault(digest, base)
+
+    def bases(self, holders: Iterable[Digest]) -> dict[Digest, BaseRecord]:
+        """Return the description of each holder that has one, and of the archives that receipts among them confirm."""
+        own = {digest: self._described[digest] for digest in holders if digest in self._described}
+        confirmed = {digest for base in own.values() for digest in base.confirms or () if digest in self._described}
+        return dict(sorted((own | {digest: self._described[digest] for digest in confirmed}).items()))
 
     def holder(self, blob: Digest, repositories: Iterable[str]) -> Digest | None:
         """Return the inventory or receipt that has a blob for any of the repositories."""
@@ -81,13 +106,16 @@ def leave_out(plan: ExportPlan, delivered: Delivered) -> ExportPlan:
         # One repository is enough: the import mounts the blob into the others.
         if holder is not None:
             elsewhere[digest] = BlobRecord(size, media_type, in_=holder)
-    return left_to(plan, elsewhere, delivered.required(record.in_ for record in elsewhere.values() if record.in_))
+    holders = {record.in_ for record in elsewhere.values() if record.in_}
+    return left_to(plan, elsewhere, delivered.required(holders), delivered.bases(holders))
 
 
-def left_to(plan: ExportPlan, elsewhere: dict[Digest, BlobRecord], requires: Sequence[Digest]) -> ExportPlan:
-    """Return the plan without the blobs in `elsewhere`."""
+def left_to(
+    plan: ExportPlan, elsewhere: dict[Digest, BlobRecord], requires: Sequence[Digest], bases: Mapping[Digest, BaseRecord]
+) -> ExportPlan:
+    """Return the plan without the blobs in `elsewhere`; `bases` describes their holders."""
     kept = tuple(blob for blob in plan.blobs if blob.descriptor.digest not in elsewhere)
-    return replace(plan, blobs=kept, elsewhere=elsewhere, requires=tuple(requires))
+    return replace(plan, blobs=kept, elsewhere=elsewhere, requires=tuple(requires), bases=bases)
 
 
 def _repositories(plan: ExportPlan) -> dict[Digest, list[str]]:

@@ -10,6 +10,7 @@ import msgspec
 from common.archive import inventory_file, location
 from common.archive.discover import find
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, BundleRecord, CatalogRecord, ChannelRecord, Inventory, PackageRecord
+from common.archive.naming import title
 from common.errors import UsageError
 from common.files import size_text
 from common.olm.catalog_names import identities_of
@@ -69,7 +70,10 @@ def _has_totals(raw: bytes) -> bool:
 
 
 def between(old: Inventory, new: Inventory) -> Document:
-    """Return the JSON of `diff`: packages, releases, images and blobs added, removed and changed from `old` to `new`."""
+    """Return the JSON of `diff`: packages, releases, images and blobs added, removed and changed from `old` to `new`.
+
+    With the name and the date of both.
+    """
     # An archive of before ADR 0056 has no update graph, and would differ in every package.
     edges = all(each.update_graph for each in (*old.catalogs, *new.catalogs))
     before = _packages(old.catalogs, _continued(old, new), edges=edges)
@@ -78,6 +82,7 @@ def between(old: Inventory, new: Inventory) -> Document:
     both = [key for key in after if key in before]
     images = {name: {i.source: i.digest for i in each.images} for name, each in (("old", old), ("new", new))}
     return {
+        **{word: {"name": each.name or None, "created": each.created} for word, each in (("from", old), ("to", new))},
         "packages": {
             "added": [_named(key) for key in after if key not in before],
             "removed": [_named(key) for key in before if key not in after],
@@ -115,7 +120,8 @@ def table(found: Document) -> list[str]:
     changed = shortened(listed, _SHOWN, " images (--format json lists all)")
     releases = release_diff.rows(found["releases"])
     named = columns([("", "ARCHITECTURE", "RELEASE", "CHANGE"), *releases]) if releases else []
-    return paragraphs(operators, named, changed or ["the same images"], sums)
+    ends = [f"{word}: {title(found[word]['name'] or '', found[word]['created'])}" for word in ("from", "to")]
+    return paragraphs(ends, operators, named, changed or ["the same images"], sums)
 
 
 def _packages(

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from common.archive import frames
 from common.archive.inventory import (
+    BaseRecord,
     BlobRecord,
     CatalogRecord,
     Encoding,
@@ -44,7 +45,8 @@ NO_GRAPH = UpdateGraphRecord()
 class ExportPlan:
     """A plan. `blobs` in the order of the archive; `held` are blobs that exist in memory only; `places`: sources of each blob.
 
-    `elsewhere`: blobs that are left out, with their holders; `requires`: the earlier archives among the holders.
+    `elsewhere`: blobs that are left out, with their holders; `requires`: the earlier archives among the holders;
+    `bases`: names and dates of the holders, as far as they are known.
     """
 
     catalogs: tuple[CatalogRecord, ...]
@@ -58,6 +60,7 @@ class ExportPlan:
     requires: tuple[Digest, ...] = ()
     releases: tuple[ReleaseRecord, ...] = ()
     update_graph: UpdateGraphRecord = NO_GRAPH
+    bases: Mapping[Digest, BaseRecord] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -74,7 +74,7 @@ def make(wanted: ReRequest, settings: ExportSettings, context: ExportContext) ->
         for blob in plan.blobs
         if blob.descriptor.digest not in asked
     }
-    return Planned(left_to(plan, elsewhere, (wanted.inventory,)), ())
+    return Planned(left_to(plan, elsewhere, (wanted.inventory,), wanted.bases), ())
 
 
 def _wanted(image: ImageRecord) -> WantedImage:

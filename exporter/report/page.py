@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import squarify
 
-from common.archive import inventory_file, location
+from common.archive import inventory_file, location, naming
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
 from common.files import size_text
 from common.oci.image import digest_of
@@ -231,10 +231,11 @@ class Report:
         return render(
             Path(__file__).parent,
             _TEMPLATE,
-            printed=f"{identity or 'plan, no archive yet'}  {inventory.created}",
+            printed=naming.printed(identity or "plan, no archive yet", inventory.name or "", inventory.created),
             markdown=rendered,
             inventory=inventory,
             identity=identity,
+            bases=naming.titled(inventory.requires, inventory.known_bases),
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
             releases=released,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.archive import parity
 from common.archive.inventory import needed_by
+from common.archive.naming import heading_of
 from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
 from common.text import counted
@@ -56,11 +57,12 @@ class BadBlob:
 class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
-    `repairable`: the damaged volumes that have a parity file next to them. `neighbours`: what is next to the volumes and
-    not signed with the given key.
+    `heading`: name, date and digest of the archive; `repairable`: the damaged volumes that have a parity file next to them.
+    `neighbours`: what is next to the volumes and not signed with the given key.
     """
 
     inventory: Digest
+    heading: str
     signature: SignatureState
     volumes: tuple[VolumeResult, ...]
     checked: int
@@ -146,6 +148,7 @@ def _result(
     lines = [f"{archive.inventory.volumes[r.number - 1].name}: {line}" for r in results for line in r.damage]
     return VerifyResult(
         inventory=archive.digest,
+        heading=heading_of(archive.inventory, archive.digest),
         signature=archive.found.signature,
         volumes=tuple(_statuses(archive, damaged)),
         checked=sum(result.checked for result in results) + len(split),

@@ -263,7 +263,7 @@ def render(
     files |= render_rbac(release, built.resources, options, repoint=repoint) if rbac else {}
     paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()
-    output.emit(document, lambda: cluster_tables.render_table(paths, built))
+    output.emit(document, lambda: cluster_tables.render_table(paths, built, opened.label))
     return strictly([built.exit_code], strict=settings.strict)
 
 
@@ -356,10 +356,12 @@ def operators(
     from importer.configure import operators as surveying
 
     output.begin()
-    inventory, near = archive.inventory()
+    inventory, compared, near = archive.compared()
     told = cluster.settings(resources=ResourceOptions(catalog_names(catalog_name)), repoint=repoint)
     found = surveying.survey(told, inventory)
-    output.emit(cluster_tables.operators_document(found) | near.document(), lambda: cluster_tables.operators_table(found))
+    output.emit(
+        cluster_tables.operators_document(found) | near.document(), lambda: cluster_tables.operators_table(found, compared)
+    )
     return found.exit_code
 
 
@@ -379,10 +381,10 @@ def status(
     from importer.push.payloads import asking
 
     output.begin()
-    inventory, near = archive.inventory()
+    inventory, compared, near = archive.compared()
     ask = asking(registry.settings()) if ask_mirror else None
     found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
-    output.emit(cluster_tables.health_document(found) | near.document(), lambda: cluster_tables.status_table(found))
+    output.emit(cluster_tables.health_document(found) | near.document(), lambda: cluster_tables.status_table(found, compared))
     return found.exit_code
 
 
@@ -458,7 +460,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
 
     if file is not None:
         count = workflow.rerequest(archive, blobs, file)
-        asked = f"asks for {counted(count, 'blob')}; on the other side: hub-export create --only {file.name}"
+        asked = f"asks for {counted(count, 'blob')} of {archive.label}; on the other side: hub-export create --only {file.name}"
         done = asked if count else "not written"
         terminal.tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli.results import problem_lines
-from common.text import columns, counted, enumeration, paragraphs, visible
+from common.text import columns, counted, enumeration, indented, paragraphs, visible
 from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
+    from importer.cluster.record import ImportedArchive
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update
     from importer.configure.apply import Applied
@@ -52,9 +53,9 @@ def render_document(paths: Sequence[Path], built: Built) -> Document:
     return {"files": [str(path) for path in paths], "problems": built.problems, "notes": built.notes}
 
 
-def render_table(paths: Sequence[Path], built: Built) -> list[str]:
-    """Return `render` for people."""
-    return [*problem_lines(built.problems), *_noted(built.notes), *map(str, paths)]
+def render_table(paths: Sequence[Path], built: Built, archive: str) -> list[str]:
+    """Return `render` for people; `archive`: its label."""
+    return [*problem_lines(built.problems), *_noted(built.notes), f"files for {archive}:", *map(str, paths)]
 
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
@@ -145,10 +146,10 @@ def operators_document(found: Survey) -> Document:
     return {"cluster": cluster_document(found.cluster), "operators": shown.document(found.rows), "unseen": refused}
 
 
-def operators_table(found: Survey) -> list[str]:
-    """Return `operators` for people."""
+def operators_table(found: Survey, compared: str = "") -> list[str]:
+    """Return `operators` for people; `compared` as for `status_table`."""
     refused = [f"not seen: {found.refused}"] if found.refused else []
-    return [f"{found.cluster}.", *shown.lines(found.rows), *refused]
+    return [f"{found.cluster}.", *_compared(compared), *shown.lines(found.rows), *refused]
 
 
 def _shortened(diff: Sequence[str]) -> list[str]:
@@ -169,7 +170,12 @@ def undo_document(done: UndoResult, *, dry_run: bool) -> Document:
         {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
         for one in done.objects
     ]
-    return {"done": not dry_run, "cluster": cluster_document(done.cluster), "objects": objects}
+    where = {"cluster": cluster_document(done.cluster), "archives": _archives(done.archives)}
+    return {"done": not dry_run, **where, "objects": objects}
+
+
+def _archives(imported: Sequence[ImportedArchive]) -> list[Document]:
+    return [{"digest": one.digest, "name": one.name or None, "created": one.created or None} for one in imported]
 
 
 def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
@@ -185,7 +191,7 @@ def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
 
 
 def undone_rows(done: UndoResult) -> list[str]:
-    """Return what became, or would become, of each object."""
+    """Return the imports, and what became, or would become, of each object."""
     rows = [("OUTCOME", "KIND", "NAME", "FORMER VALUES OF", "CHANGED BY OTHERS SINCE")]
     rows += [
         (
@@ -197,7 +203,9 @@ def undone_rows(done: UndoResult) -> list[str]:
         )
         for one in done.objects
     ]
-    return columns(rows)
+    # Undo goes back to before the first of them, not before the last.
+    archives = ["imports that are undone:", *indented([each.label for each in done.archives])] if done.archives else []
+    return [*archives, *columns(rows)]
 
 
 def would_undo(would: UndoResult) -> str:
@@ -260,6 +268,7 @@ def health_document(health: Health) -> Document:
         "healthy": health.healthy,
         "release": str(health.snapshot.release) if health.snapshot.release else None,
         "cluster": cluster_document(health.cluster),
+        "archives": _archives(health.archives),
         "catalogs": [
             *(_catalog_document(source) for source in health.snapshot.sources if source.is_managed),
             *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
@@ -299,8 +308,8 @@ def health_document(health: Health) -> Document:
     }
 
 
-def status_table(health: Health) -> list[str]:
-    """Return `status` for people."""
+def status_table(health: Health, compared: str = "") -> list[str]:
+    """Return `status` for people; `compared`: the label of the archive that the cluster is compared with."""
     rows = [("WHAT", "STATE", "MORE")]
     managed = (source for source in health.snapshot.sources if source.is_managed)
     rows += [(f"CatalogSource {source.name}", source.state, _listed(source, health)) for source in managed]
@@ -318,7 +327,13 @@ def status_table(health: Health) -> list[str]:
         found = health.obstacles(update)
         state = f"not yet: {', '.join(found)}" if found else "possible"
         rows.append((f"update to {update.release.name}", state, update.advice))
-    return [f"{health.cluster}.", *columns(rows), *shown.affected(health.operators), _verdict(health)]
+    imported = [f"last import: {health.archives[-1].label}"] if health.archives else []
+    first = [f"{health.cluster}.", *imported, *_compared(compared)]
+    return [*first, *columns(rows), *shown.affected(health.operators), _verdict(health)]
+
+
+def _compared(label: str) -> list[str]:
+    return [f"compared with: {label}"] if label else []
 
 
 def _listed(source: SourceState, health: Health) -> str:

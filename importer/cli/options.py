@@ -99,7 +99,7 @@ class ArchiveOptions:
         where = ", ".join(self.archive)
         ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
         while True:
-            text = terminal.shown(f"still wanted: {', '.join(wanted)}. {ways}")
+            text = terminal.shown(f"still wanted of {archive.label}: {', '.join(wanted)}. {ways}")
             try:
                 answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
             # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3.
@@ -115,7 +115,7 @@ class ArchiveOptions:
             # Media of another archive often carry the same file names; only the digest of the inventory tells them apart.
             if found.digest == archive.digest and set(found.present) & set(wanted):
                 return found
-            other = "it is of another archive" if found.digest != archive.digest else "none of them is there"
+            other = f"it is of another archive, {found.label}" if found.digest != archive.digest else "none of them is there"
             terminal.tell(f"that does not help: {other}")
 
 
@@ -203,16 +203,16 @@ class ComparedArchiveOptions:
     ] = None
     key: Key = None
 
-    def inventory(self) -> tuple[Inventory | None, Neighbours]:
-        """Return its inventory, None without an archive, and unsigned files next to it. Raises as `open` does."""
+    def compared(self) -> tuple[Inventory | None, str, Neighbours]:
+        """Return its inventory and its label, None without an archive, and unsigned files next to it. Raises as `open` does."""
         from importer.archive.checksum_files import Neighbours
 
         if not self.archive:
             if self.key is not None:
                 raise UsageError("--key without an archive", hint="Name the archive that it signed.")
-            return None, Neighbours()
+            return None, "", Neighbours()
         opened, near = ArchiveOptions(self.archive, self.key).open_with_neighbours()
-        return opened.inventory, near
+        return opened.inventory, opened.label, near
 
 
 Heal = Annotated[

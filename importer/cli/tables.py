@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.cli.results import problem_lines, request_lines, signed_by, totals
+from common.archive.naming import base_labels, heading_of, is_receipt
+from common.archive.signature import SignatureState
+from common.cli.results import medium_label, problem_lines, request_lines, signed_by, totals
 from common.files import size_text
-from common.text import columns, counted, enumeration, numbered, paragraphs, shortened
+from common.text import columns, counted, enumeration, indented, numbered, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from common.archive.inventory import ReleaseRecord
+    from common.archive.inventory import Inventory, ReleaseRecord, VolumeRecord
     from common.archive.reader import Archive
     from common.archive.receipt import Receipt
     from common.target_profile import TargetProfile
@@ -29,16 +31,25 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 _SHOWN = 20
+_SIGNATURES = {
+    SignatureState.ABSENT: "none",
+    SignatureState.UNCHECKED: "present, not verified (--key PUB verifies it)",
+    SignatureState.INVALID: "not valid",
+}
 
 
 def inspect_document(archive: Archive, near: Neighbours) -> Document:
     """Return the JSON of `inspect`: the inventory without blobs and manifests, totals, and which volumes are here."""
     document: Document = msgspec.to_builtins(archive.inventory)
     del document["blobs"], document["manifests"]
-    sums = totals(archive.inventory)
+    sizes = archive.volume_sizes()
+    for volume in document["volumes"]:
+        volume["size"] = sizes.get(volume["name"])
     return (
         document
-        | {"totals": sums, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+        | {"name": archive.inventory.name or None, "bases": archive.inventory.known_bases}
+        | {"totals": totals(archive.inventory), "present": archive.present, "missing": archive.missing}
+        | {"digest": archive.digest, "signature": archive.found.signature}
         | near.document()
     )
 
@@ -54,21 +65,57 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
         for channel in package.channels
     ]
     sums = totals(inventory)
+    operators = (counted(sums["packages"], "operator"), counted(_versions(inventory), "version"))
+    versions = f"{', '.join(operators)}; " if sums["packages"] else ""
     size = size_text(sums["bytes"])
+    signed = f"signature: {_signature(archive)}"
     parts = [
-        [f"archive {archive.digest}", f"made {inventory.created} by {inventory.tool}"],
+        [heading_of(inventory, archive.digest), f"made {inventory.created} by {inventory.tool}", signed],
         request_lines(inventory.requested_by or "", inventory.purpose or ""),
         columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
         _releases(inventory.carried_releases),
-        [f"{counted(sums['images'], 'image')}, {counted(sums['blobs'], 'blob')}, {size}"],
+        [f"{versions}{counted(sums['images'], 'image')}, {counted(sums['blobs'], 'blob')}, {size}"],
+        _volumes(archive),
         [f"here: {numbered(archive.present) or 'no volume'}"],
     ]
     # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
     if inventory.requires:
-        parts.append([f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first"])
+        needed = indented(base_labels(inventory.requires, inventory.known_bases))
+        parts.append(["continues from these archives, whose content must be on the mirror first:", *needed])
     if archive.missing:
         parts.append([f"not here: {numbered(archive.missing)}"])
     return paragraphs(*parts, problem_lines(inventory.problems), near.lines())
+
+
+def _signature(archive: Archive) -> str:
+    """Return the state of the signature, in words."""
+    key = archive.found.key
+    if archive.found.signature is SignatureState.VALID and key is not None:
+        return f"verified with the key {key.fingerprint}"
+    return _SIGNATURES.get(archive.found.signature, archive.found.signature)
+
+
+def _versions(inventory: Inventory) -> int:
+    """Return the number of versions of all operators; one in several channels counts once."""
+    packages = ((catalog.name, package) for catalog in inventory.catalogs for package in catalog.packages)
+    return sum(len({one.name for channel in package.channels for one in channel.bundles}) for _, package in packages)
+
+
+def _volumes(archive: Archive) -> list[str]:
+    """Return the volumes with their sizes, and what is to be written on the medium of each; at most `_SHOWN`."""
+    sizes, inventory = archive.volume_sizes(), archive.inventory
+    rows = [("VOLUME", "SIZE", "LABEL OF THE MEDIUM")]
+    rows += [
+        (volume.name, _size(volume, sizes), medium_label(inventory, archive.digest, number))
+        for number, volume in enumerate(inventory.volumes[:_SHOWN], 1)
+    ]
+    left = len(inventory.volumes) - _SHOWN
+    return [*columns(rows), *([f"… and {left} more volumes (--format json lists all)"] if left > 0 else [])]
+
+
+def _size(volume: VolumeRecord, sizes: Mapping[str, int]) -> str:
+    # The size of a file that is not here is not known to the byte: its metadata follow the content.
+    return size_text(sizes[volume.name]) if volume.name in sizes else f"{size_text(volume.data_size)}, not here"
 
 
 def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
@@ -79,7 +126,7 @@ def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
 
 def verify_table(result: VerifyResult) -> list[str]:
     """Return `verify` for people."""
-    lines = [f"archive {result.inventory}, signature {result.signature}"]
+    lines = [result.heading, f"signature: {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
     # A scratched disc gives thousands of lines; the verdict must stay on the screen.
     lines += result.damage[:_SHOWN]
@@ -138,6 +185,8 @@ def push_document(result: PushResult) -> Document:
         "waitingFor": result.waiting_for,
         "requires": result.requires,
         "imagesLeft": result.images_left,
+        "imagesWaiting": result.images_waiting,
+        "bases": result.bases,
         "problems": result.problems,
     }
 
@@ -146,8 +195,9 @@ def push_table(result: PushResult) -> list[str]:
     """Return `push` for people."""
     # Problems come first, the totals last: the end of the output is what a terminal shows.
     lines = problem_lines(result.problems)
+    waiting = f", {result.images_waiting} could not be brought yet" if result.images_waiting else ""
     lines.append(
-        f"{counted(result.images, 'image')}: {result.images_present} already there; "
+        f"{counted(result.images, 'image')}: {result.images_present} already there{waiting}; "
         f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
         f"{result.present} present, {result.failed} failed"
     )
@@ -166,25 +216,35 @@ def push_table(result: PushResult) -> list[str]:
         # Volumes may arrive in any order, so the sentence does not name a next one.
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
-    # Digests, because directories and labels of media are named differently on both sides.
-    if result.requires:
-        lines.append(
-            f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "
-            "(hub-import inspect shows the digest of an archive)"
-        )
+    return [*lines, *_required(result)]
+
+
+def _required(result: PushResult) -> list[str]:
+    """Return the archives that must come first, and the receipts that say that the mirror had more."""
+    # With digests, because directories and labels of media may be named differently on both sides.
+    receipts = [digest for digest in result.requires if is_receipt(digest, result.bases)]
+    archives = [digest for digest in result.requires if digest not in receipts]
+    lines = ["these archives must come first:", *indented(base_labels(archives, result.bases))] if archives else []
+    if archives:
+        lines.append("push them, then this one again (hub-import inspect shows name and digest of an archive)")
+    if receipts:
+        lines += ["the mirror lacks what it had by", *indented(base_labels(receipts, result.bases))]
+        lines.append("ask for it again: the same push with --rerequest FILE, then hub-export create --only FILE")
     return lines
 
 
 def receipt_document(receipt: Receipt, file: Path) -> Document:
     """Return the JSON of `receipt`: the file, and what it confirms."""
-    return {"receipt": str(file), "inventories": receipt.inventories, "blobs": len(receipt.blobs)}
+    said = {"inventories": receipt.inventories, "archives": receipt.archives, "blobs": len(receipt.blobs)}
+    return {"receipt": str(file), **said}
 
 
 def receipt_table(receipt: Receipt, file: Path) -> list[str]:
     """Return `receipt` for people."""
     # Only a receipt for whole inventories lets the next export leave out all of their blobs.
-    whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
-    return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"]
+    whole = "everything of" if receipt.inventories else "not everything of the archive"
+    archives = indented(base_labels(receipt.inventories, receipt.archives))
+    return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}", *archives]
 
 
 def target_table(profile: TargetProfile, file: Path | None) -> list[str]:

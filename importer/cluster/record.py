@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace as replaced
 
+from common.archive.naming import is_name, label
 from common.errors import ClusterError
-from common.oci.image import digest_of
+from common.oci.image import Digest, digest_of
 from common.retry import retry
 from common.serialization import decode_bounded
 from importer.cluster.api.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
@@ -35,6 +37,8 @@ NAME = "hub-import-record"
 _EXPECTED = "expected."  # how the keys of expected catalogs and releases begin; all others are entries
 # No name of a CatalogSource has an underscore. Earlier versions skip values of another shape than that of a catalog.
 _RELEASES = f"{_EXPECTED}_release."
+_ARCHIVES = f"{_EXPECTED}_archives"
+_MAX_ARCHIVES = 20  # the newest imports; a year of weeks would be of no use to a reader
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
 
 _BINARY = "binaryData"
@@ -43,6 +47,22 @@ _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 _RELEASE = msgspec.json.Decoder(ExpectedRelease)
+
+
+class ImportedArchive(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An archive that was imported, as people name it."""
+
+    digest: Digest
+    name: str = ""
+    created: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name, date and the first digits of the digest."""
+        return label(self.digest, self.name, self.created)
+
+
+_IMPORTED = msgspec.json.Decoder(list[ImportedArchive])
 T = TypeVar("T")
 
 
@@ -153,14 +173,22 @@ class Recorder:
             self._entries = {one.key: one for one in load(self.client, self.namespace)}
         return self._entries
 
-    def expect(self, catalogs: Iterable[ExpectedCatalog], releases: Iterable[ExpectedRelease] = ()) -> None:
+    def expect(
+        self,
+        catalogs: Iterable[ExpectedCatalog],
+        releases: Iterable[ExpectedRelease] = (),
+        archive: ImportedArchive | None = None,
+    ) -> None:
         """Keep what the cluster has to serve, so that `status` and `doctor` need no archive. Raises ClusterError.
 
-        What the record has already is not written again. Releases of earlier archives stay.
+        What the record has already is not written again. Releases of earlier archives stay. `archive`: the one imported.
         """
         values = {_catalog_key(each): _packed(each) for each in catalogs}
         values |= {_release_key(each): _packed(each) for each in releases}
         live = (self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {}
+        if archive is not None:
+            known = [each for each in _imported(live) if each.digest != archive.digest]
+            values[_ARCHIVES] = _packed([*known, archive][-_MAX_ARCHIVES:])
         fresh = {key: value for key, value in values.items() if live.get(key) != value}
         if fresh:
             self._write(fresh)
@@ -212,7 +240,7 @@ def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCat
     found = [
         _unpacked(value, _CATALOG)
         for key, value in sorted(data.items())
-        if key.startswith(_EXPECTED) and not key.startswith(_RELEASES)
+        if key.startswith(_EXPECTED) and not key.startswith(_RELEASES) and key != _ARCHIVES
     ]
     return [each for each in found if each is not None]
 
@@ -222,6 +250,17 @@ def recorded_releases(client: ClusterClient, namespace: str) -> list[ExpectedRel
     data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
     found = [_unpacked(value, _RELEASE) for key, value in sorted(data.items()) if key.startswith(_RELEASES)]
     return [each for each in found if each is not None]
+
+
+def imported_archives(client: ClusterClient, namespace: str) -> tuple[ImportedArchive, ...]:
+    """Return the archives that were imported, the last one last; none where an earlier version made the record."""
+    return _imported((client.get(SECRET, NAME, namespace) or {}).get("data") or {})
+
+
+def _imported(data: Mapping[str, str]) -> tuple[ImportedArchive, ...]:
+    # The Secret may have been edited: names are checked as those of an archive are.
+    found = (_unpacked(data[_ARCHIVES], _IMPORTED) if _ARCHIVES in data else None) or []
+    return tuple(replaced(each, name=each.name if is_name(each.name) else "") for each in found[-_MAX_ARCHIVES:])
 
 
 def forget(client: ClusterClient, namespace: str, key: str) -> None:
@@ -324,7 +363,7 @@ def _release_key(expected: ExpectedRelease) -> str:
     return _RELEASES + re.sub(r"[^A-Za-z0-9._-]", "-", f"{expected.version}.{expected.architecture}")[:200]
 
 
-def _packed(expected: ExpectedCatalog | ExpectedRelease) -> str:
+def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive]) -> str:
     # Compressed: the packages of several catalogs share the limit of one Secret.
     return base64.b64encode(zlib.compress(msgspec.json.encode(expected, order="sorted"), 9)).decode()
 

@@ -182,7 +182,7 @@ def apply(
         result = plan.change(dry_run=False, tell=interaction.tell)
         interaction.changed(result)
         # Before the wait: when it ends in an error, `status` and `doctor` need to know the expected state (ADR 0015).
-        plan.recorder.expect(plan.expected, plan.releases.expected)
+        plan.record()
         try:
             left = wait(client, plan, cluster, interaction)
         except ClusterError:

@@ -14,7 +14,7 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
-from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.record import ImportedArchive, Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
@@ -55,6 +55,7 @@ class ClusterPlan:
     operators_now: Callable[[Installed], OperatorPlan]
     releases: ReleasePlan = NOTHING
     replace_credential: bool = False
+    archive: ImportedArchive | None = None
 
     @property
     def namespace(self) -> str:
@@ -84,10 +85,14 @@ class ClusterPlan:
         promised: tuple[Change, ...] = ()
         if dry_run:
             promised = self.releases.promised
-            recorder.expect(self.expected, self.releases.expected)
+            self.record(recorder)
         for change in promised:
             tell(f"would be {change}")
         return ApplyResult((*secret, *applied.changes, *promised))
+
+    def record(self, recorder: Recorder | None = None) -> None:
+        """Record what the cluster has to serve, and the archive. Raises ClusterError."""
+        (recorder or self.recorder).expect(self.expected, self.releases.expected, self.archive)
 
     def follow(self, *, tell: Callable[[str], None]) -> ApplyResult:
         """Let the cluster ask its UpdateService for updates, where that was wanted and had to be waited for."""
@@ -141,6 +146,7 @@ def make_plan(
         lambda seen: foresee(seen, naming, release, cluster),
         releases,
         cluster.replace_credential,
+        ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
     )
 
 

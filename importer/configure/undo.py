@@ -10,7 +10,7 @@ from importer.cluster import undo as undoing
 from importer.cluster.api.account import account_of
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import ClusterIdentity, identify
-from importer.cluster.record import record_namespace
+from importer.cluster.record import imported_archives, record_namespace
 from importer.cluster.rollout import REGISTRIES, strongest
 from importer.cluster.undo import Outcome
 from importer.configure.apply import NotAgreedError, silent
@@ -18,16 +18,18 @@ from importer.configure.apply import NotAgreedError, silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from importer.cluster.record import ImportedArchive
     from importer.cluster.undo import Undone
     from importer.settings import ClusterSettings
 
 
 @dataclass(frozen=True, slots=True)
 class UndoResult:
-    """The outcome for each object that an import changed, done or foreseen, and the cluster."""
+    """The outcome for each object that an import changed, done or foreseen, the cluster, and the archives of the imports."""
 
     cluster: ClusterIdentity
     objects: list[Undone]
+    archives: tuple[ImportedArchive, ...] = ()
 
     @property
     def changed(self) -> list[Undone]:
@@ -63,7 +65,8 @@ def undo(
         if met is not None:
             met(identity, account_of(client))
         # The dry run also finds objects that others changed since: the person sees beforehand what stays as it is.
-        would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=silent))
+        archives = imported_archives(client, namespace)
+        would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=silent), archives)
         if not would.objects:
             raise UsageError(
                 f"nothing to undo: there is no record in {namespace}. {identity}",
@@ -74,4 +77,4 @@ def undo(
         if not agree(would):
             raise NotAgreedError
         # Each object is compared again: between the question and its answer, others may have changed one.
-        return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell))
+        return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell), archives)

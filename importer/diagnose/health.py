@@ -15,7 +15,7 @@ from importer.cluster.api.account import account_of
 from importer.cluster.api.client import ClusterClient, connect
 from importer.cluster.api.discovery import ClusterIdentity, identify
 from importer.cluster.nodes import configures_nodes, unseen_rules
-from importer.cluster.record import Recorder, expected_catalogs, record_namespace, recorded_releases
+from importer.cluster.record import Recorder, expected_catalogs, imported_archives, record_namespace, recorded_releases
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.diagnose import fixes
 from importer.diagnose.collect import collect
@@ -98,4 +98,5 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs,
     imported = expected or any(source.is_managed for source in snapshot.sources)
     nodes = [unseen_rules(release)] if not configures_nodes(release) and imported else []
     rows = readable_rows(client, release, expected)
-    return Health(snapshot, tuple(expected), (*findings, *nodes), identity, operators=rows)
+    archives = imported_archives(client, record_namespace(client))
+    return Health(snapshot, tuple(expected), (*findings, *nodes), identity, operators=rows, archives=archives)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.cluster.record import ImportedArchive
     from importer.cluster.updates.outlook import Update
     from importer.diagnose.snapshot import Snapshot
     from importer.operators.table import Row
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A snapshot, the findings in it, and those of them that were fixed; the operators of the cluster."""
+    """A snapshot, the findings in it, and those that were fixed; the operators of the cluster, and the imported archives."""
 
     snapshot: Snapshot
     expected: tuple[ExpectedCatalog, ...]
@@ -34,6 +35,7 @@ class Health:
     cluster: ClusterIdentity
     fixed: tuple[Finding, ...] = ()
     operators: tuple[Row, ...] = ()
+    archives: tuple[ImportedArchive, ...] = ()
 
     @property
     def healthy(self) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
+from common.archive.naming import holder_of
 from common.errors import ArchiveIncompleteError, ExitCode, UsageError, of_problems
 from common.files import replacing, require_space, write_atomic, writing
 from common.mapping import map_images
@@ -201,7 +202,7 @@ def _stored(archives: Sequence[Archive], named: str, layer: Descriptor) -> Chunk
         )
     if record.in_ is not None:
         raise ArchiveIncompleteError(
-            f"{named}: layer {layer.digest} is in the earlier archive {record.in_}",
+            f"{named}: layer {layer.digest} is in {holder_of(archives[0].inventory, record.in_)}",
             hint="Give that one too: --earlier ARCHIVE.",
         )
     return archives[0].content(layer.digest)  # says which volume is missing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import repository_of
+from common.archive.inventory import MAX_CREATED, BaseRecord, repository_of
 from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
 from common.interruption import workers
 from common.mapping import fixed_paths
@@ -33,10 +33,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Blobs on the mirror, by the repository of their source; `inventories`: archives whose whole content is there."""
+    """Blobs on the mirror, by the repository of their source; `inventories`: archives whose whole content is there.
+
+    `archives` describes them, as far as they are known.
+    """
 
     inventories: tuple[Digest, ...]
     repositories: dict[str, frozenset[Digest]]
+    archives: Mapping[Digest, BaseRecord] = field(default_factory=dict)
 
 
 def confirm(
@@ -74,7 +78,9 @@ def confirm(
     # Earlier archives too: the blobs that this one leaves to them were asked for with the rest.
     inventories = (archive.digest, *archive.inventory.requires) if whole else ()
     fixed = fixed_paths(archive.inventory.carried_releases)
-    return Confirmation(inventories, _by_source(complete, closure, present, fixed))
+    own = BaseRecord(archive.inventory.created[:MAX_CREATED], archive.inventory.name or "")
+    archives = {**archive.inventory.known_bases, archive.digest: own}
+    return Confirmation(inventories, _by_source(complete, closure, present, fixed), archives)
 
 
 def _by_source(

@@ -59,7 +59,8 @@ def push(
         found = _Found(complete) if heal else _without_present(complete, archive, client, pool, tally)
         todo = found.absent
         state = _mirror_state(archive, partition, (todo, complete), client, pool)
-        tally.note_missing(state.absent, archive)
+        waiting = sum(1 for image in todo if state.absent and not closure.blobs_of(image).isdisjoint(state.absent))
+        tally.note_missing(state.absent, waiting, archive)
         sink = RegistrySink(client, closure.repositories(todo), state.partly)
         tagger = Tagger(archive, partition, client, heal=heal, right=found.right)
         run = _Run(archive, partition, tuple(todo), frozenset(found.unknown), tagger, client, sink, pool, tally)
@@ -68,7 +69,7 @@ def push(
         sink.counts,
         images=len(complete),
         present=found.present,
-        left=left,
+        left=max(left - waiting, 0),  # what no volume here and no other process has is said of `waiting`
         # Images that the archive holds in part belong to no volume; the push of the whole archive reports them, once.
         left_out=_count_left_out(archive.inventory) if partition.is_whole else 0,
         export_problems=_left_out(archive.inventory) if partition.is_whole else [],

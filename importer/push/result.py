@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from common.archive.inventory import ATTACHED, Problem, ProblemCode
+from common.archive.inventory import ATTACHED, BaseRecord, Problem, ProblemCode
 from common.errors import ArchiveError, ExitCode, HubError, first_of
 from common.text import counted, enumeration
 from importer.push.tagging import SparseIndexError
@@ -32,7 +32,8 @@ class PushResult:
     `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that were sent to the mirror. An image whose
     manifests were there already counts in `images_present` alone. `waiting_for` names volumes, `requires` earlier archives (or
     receipts) whose content must come first; `missing` are the blobs that neither the mirror nor the available volumes have;
-    `images_left` are images of which other processes have yet to upload a part.
+    `images_left` are images of which other processes have yet to upload a part, `images_waiting` those that need one of
+    `missing`; `bases` describes the archives in `requires`.
     """
 
     uploaded: int
@@ -49,6 +50,8 @@ class PushResult:
     requires: tuple[Digest, ...] = ()
     missing: frozenset[Digest] = frozenset()
     images_left: int = 0
+    images_waiting: int = 0
+    bases: Mapping[Digest, BaseRecord] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -86,6 +89,8 @@ class Tally:
     waiting_for: set[str] = field(default_factory=set)
     requires: set[Digest] = field(default_factory=set)
     missing: set[Digest] = field(default_factory=set)
+    images_waiting: int = 0
+    bases: Mapping[Digest, BaseRecord] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     codes: list[ExitCode] = field(default_factory=list)
 
@@ -118,11 +123,18 @@ class Tally:
             images_left=left,
             requires=tuple(sorted(self.requires)),
             missing=frozenset(self.missing),
+            images_waiting=self.images_waiting,
+            bases=self.bases,
         )
 
-    def note_missing(self, absent: Collection[Digest], archive: Archive) -> None:
-        """Note blobs that neither the mirror nor the available volumes have, and the volumes or archives that have them."""
+    def note_missing(self, absent: Collection[Digest], images: int, archive: Archive) -> None:
+        """Note blobs that neither the mirror nor the available volumes have, and the volumes or archives that have them.
+
+        `images`: how many need one of them.
+        """
         self.missing.update(absent)
+        self.images_waiting = images
+        self.bases = archive.inventory.known_bases
         for digest in absent:
             holder = archive.inventory.blobs[digest].in_
             if holder is not None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from common.archive.naming import digits, printed, titled
 from common.errors import ExitCode, UsageError
 from common.files import names_directory, require_place, require_writable
-from common.oci.image import hex_of
 from common.oci.reference import local_path
 from common.text import counted
 from importer.configure.apply import NotAgreedError
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from importer.push.result import PushResult
     from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
-
-
-_DIGITS = 12  # of the archive's digest, as podman and docker shorten image IDs
 
 
 def place_of(text: str | None, tell: Tell) -> Path | None:
@@ -102,12 +99,16 @@ class DeployReport(ChangeRecord):
         return self.pushed is not None or not isinstance(error, (UsageError, NotAgreedError))
 
     def suffix(self) -> str:
-        """Return the first digits of the archive's digest."""
-        return f"-{hex_of(self._archive.digest)[:_DIGITS]}"
+        """Return the name of the archive, where it has one, and the first digits of its digest."""
+        return "".join(f"-{part}" for part in (self._archive.inventory.name or "", digits(self._archive.digest)) if part)
 
     def subject(self) -> str:
         """Return the identity of the archive."""
         return self._archive.digest
+
+    def printed(self, moment: str) -> str:
+        """Return the foot of each printed page, with the name of the archive."""
+        return printed(self.subject(), self._archive.inventory.name or "", moment)
 
     def previewed(self, planned: Applied) -> None:
         """Record the result of the preflight."""
@@ -147,6 +148,7 @@ class DeployReport(ChangeRecord):
         return {
             "inventory": self._archive.inventory,
             "identity": self._archive.digest,
+            "bases": titled(self.pushed.requires, self._archive.inventory.known_bases) if self.pushed else (),
             "mirror": str(self._settings.mirror),
             "pushed": self.pushed,
             "applied": self.applied,

@@ -112,6 +112,10 @@ class ChangeRecord:
         """Return what each printed page names: the archive, or the kind of change."""
         return f"{TOOL} {self.stem}"
 
+    def printed(self, moment: str) -> str:
+        """Return the foot of each printed page: the subject, and when the command began."""
+        return f"{self.subject()}  {moment}"
+
     def suffix(self) -> str:
         """Return what follows the time in the name of a page."""
         return ""
@@ -153,7 +157,7 @@ class ChangeRecord:
         return render(
             Path(__file__).parent,
             self.template,
-            printed=f"{self.subject()}  {_moment(self._began)}",
+            printed=self.printed(_moment(self._began)),
             tool=TOOL,
             began=_moment(self._began),
             ended=_moment(ended),

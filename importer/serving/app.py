@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from common.archive.inventory import lacking_images
+from common.archive.naming import holder_of
 from common.errors import HubError
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
@@ -242,7 +243,7 @@ class RegistryApp:
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest, "volumes": absent})
         record = self._archive.inventory.blobs[digest]
         if record.in_ is not None or record.missing is not None:
-            message = f"is in the earlier archive {record.in_}" if record.in_ else "could not be fetched for this archive"
+            message = f"is in {holder_of(self._archive.inventory, record.in_)}" if record.in_ else "could not be fetched for this archive"
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest})
 
     def _content(self, digest: Digest) -> Iterator[bytes]:

@@ -94,7 +94,7 @@ def test_an_archive_that_must_come_first_is_named_and_nothing_is_lost(source, tm
         assert early.json["waitingFor"] == []
         assert not mirror.repositories["org/app"].tags
         told = run("hub-import", "push", tmp_path / "two", "--registry", mirror.host, "--insecure", mirror.host)
-        assert f"these archives must come first: {first}" in told.stdout
+        assert f"these archives must come first:\n  archive of 2026-01-01 ({first[:19]}…)\n" in told.stdout
         assert push(tmp_path / "one", mirror).status == 0
         late = push(tmp_path / "two", mirror)
         assert (late.status, late.json["requires"]) == (0, [])

@@ -357,7 +357,7 @@ def test_swapped_volume_of_another_archive(archive, tmp_path):
     shutil.copy(tmp_path / "other" / V2, archive / V2)
     for paths in ([archive], [archive / V1, archive / V2]):
         with pytest.raises(
-            ArchiveDamagedError, match=f"{V2} is a volume of another archive: it belongs to inventory"
+            ArchiveDamagedError, match=f"{V2} is a volume of another archive: it belongs to archive of 2026-01-31"
         ) as raised:
             Archive.open(paths)
         assert "right volume" in raised.value.hint

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from common.archive.signature import SignatureState
 from common.errors import ClusterError
 from importer.archive.checksum_files import Neighbours
 from importer.cli import tables
@@ -19,7 +20,8 @@ from tests.fakes.archives import CUT
 
 INVENTORY = replace(CUT.inventory(CUT.layout()), requested_by="Jo <i>Smith</i>", purpose="CHG-7")
 DIGEST = "sha256:" + "ab" * 32
-ARCHIVE = SimpleNamespace(inventory=INVENTORY, digest=DIGEST, present=(), missing=())
+FOUND = SimpleNamespace(signature=SignatureState.ABSENT, key=None)
+ARCHIVE = SimpleNamespace(inventory=INVENTORY, digest=DIGEST, present=(), missing=(), found=FOUND, volume_sizes=dict)
 
 
 def test_inspect_shows_them():

@@ -1,0 +1,132 @@
+"""Names of archives, and how messages name one: name, date and the first digits of the digest (ADR 0076).
+
+A name is a value of a Kubernetes label: ASCII letters and digits, with `-`, `_` and `.` between them. So it is safe in the name
+of a file, on a terminal and in a command line, and no two names look the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+from common.text import enumeration, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from common.archive.inventory import BaseRecord, Inventory
+    from common.oci.image import Digest
+
+
+MAX_LENGTH = 63  # characters; of a value of a label (Kubernetes, Labels and Selectors, Syntax and character set)
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DIGITS = 12  # of a digest, as podman and docker shorten image IDs
+_PRINTED = 22  # characters of a name at the foot of a page, next to a digest and a time in 6.5 points
+_CONFIRMED = 3  # archives that the label of a receipt names
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text is a name of an archive."""
+    return len(text) <= MAX_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def suggestion(text: str) -> str:
+    """Return the name that is nearest to a text; empty where nothing of it is usable."""
+    plain = unicodedata.normalize("NFKD", text[: 8 * MAX_LENGTH]).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:MAX_LENGTH].rstrip("-._")
+
+
+def short(digest: str) -> str:
+    """Return a digest with its first digits only."""
+    return f"{digest.partition(':')[0]}:{digits(digest)}…"
+
+
+def digits(digest: str) -> str:
+    """Return the first hexadecimal digits of a digest."""
+    return digest.partition(":")[2][:_DIGITS]
+
+
+def title(name: str, created: str) -> str:
+    """Return `week-47 of 2026-11-23`, without a name `archive of 2026-11-23`; empty where neither is known."""
+    # The date of a stranger's archive may be any text.
+    date = created[:10] if _DATE.match(created) else ""
+    return " of ".join(filter(None, (name or ("archive" if date else ""), date)))
+
+
+def label(digest: Digest, name: str, created: str) -> str:
+    """Return title and short digest of an archive; the whole digest where nothing else is known."""
+    known = title(name, created)
+    return f"{known} ({short(digest)})" if known else digest
+
+
+def title_of(inventory: Inventory) -> str:
+    """Return name and date of an archive, or of a plan; `archive` for one without both."""
+    return title(inventory.name or "", inventory.created) or "archive"
+
+
+def heading_of(inventory: Inventory, digest: Digest) -> str:
+    """Return the first line of a result about an archive: name, date and the whole digest."""
+    known = title_of(inventory)
+    return f"{f'archive {known}' if inventory.name else known}, {digest}"
+
+
+def label_of(inventory: Inventory, digest: Digest) -> str:
+    """Return the label of the archive that an inventory lists."""
+    return label(digest, inventory.name or "", inventory.created)
+
+
+def is_receipt(digest: Digest, bases: Mapping[Digest, BaseRecord]) -> bool:
+    """Say whether a holder of blobs is known to be a receipt."""
+    return digest in bases and bases[digest].confirms is not None
+
+
+def base_label(digest: Digest, bases: Mapping[Digest, BaseRecord]) -> str:
+    """Return the label of an earlier archive, or of a receipt with the archives that it confirms."""
+    known = bases.get(digest)
+    if known is None:
+        return digest
+    if known.confirms is None:
+        return label(digest, known.name, known.created)
+    confirmed = (bases.get(one) for one in known.confirms)
+    titles = [
+        (title(one.name, one.created) if one else "") or short(digest)
+        for digest, one in zip(known.confirms, confirmed, strict=True)
+    ]
+    return f"receipt {short(digest)}{f' of {enumeration(titles, _CONFIRMED)}' if titles else ''}"
+
+
+class Titled(NamedTuple):
+    """An archive in a page, which has room for the whole digest."""
+
+    digest: Digest
+    title: str
+
+
+def titled(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[Titled]:
+    """Return name and date of earlier archives, by date, for a page."""
+    known = [(bases.get(digest), digest) for digest in _ordered(digests, bases)]
+    return [Titled(digest, title(one.name, one.created) if one else "") for one, digest in known]
+
+
+def printed(subject: str, name: str, moment: str) -> str:
+    """Return the foot of a printed page: digest, time, and as much of the name as fits a line of A4 with them."""
+    return "  ".join(filter(None, (subject, moment, sanitize(name, _PRINTED))))
+
+
+def holder_of(inventory: Inventory, digest: Digest) -> str:
+    """Return where blobs are that an archive leaves out, for `is in …`."""
+    bases = inventory.known_bases
+    kind = "the content confirmed by" if is_receipt(digest, bases) else "the earlier archive"
+    return f"{kind} {base_label(digest, bases)}"
+
+
+def base_labels(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[str]:
+    """Return the labels of several, by date, so that they are in the order in which they are to be imported."""
+    return [base_label(digest, bases) for digest in _ordered(digests, bases)]
+
+
+def _ordered(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[Digest]:
+    # Those without a date first: they are of an earlier version.
+    return sorted(digests, key=lambda digest: (bases[digest].created if digest in bases else "", digest))
