@@ -198,7 +198,9 @@ class ArchiveReader:
         if record.missing is not None:
             raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
         if record.in_ is not None:
-            raise ArchiveIncompleteError(f"{digest}: is in {holder_of(self.inventory, record.in_)}", hint="Bring that archive first.")
+            raise ArchiveIncompleteError(
+                f"{digest}: is in {holder_of(self.inventory, record.in_)}", hint="Bring that archive first."
+            )
         absent = self.missing_volumes(digest)
         if absent:
             raise ArchiveIncompleteError(f"{digest}: is in {', '.join(absent)}, which is missing", hint="Bring that volume.")

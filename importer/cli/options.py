@@ -97,9 +97,9 @@ class ArchiveOptions:
     def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
         """Ask for a medium until one holds a wanted volume of the same archive, or the answer is no."""
         where = ", ".join(self.archive)
-        ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
+        ways = f"Put the next medium of {archive.label} in and press Enter ({where}), or type another path; q ends"
         while True:
-            text = terminal.shown(f"still wanted of {archive.label}: {', '.join(wanted)}. {ways}")
+            text = terminal.shown(f"still wanted: {', '.join(wanted)}. {ways}")
             try:
                 answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
             # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3.

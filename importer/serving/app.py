@@ -243,7 +243,11 @@ class RegistryApp:
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest, "volumes": absent})
         record = self._archive.inventory.blobs[digest]
         if record.in_ is not None or record.missing is not None:
-            message = f"is in {holder_of(self._archive.inventory, record.in_)}" if record.in_ else "could not be fetched for this archive"
+            message = (
+                f"is in {holder_of(self._archive.inventory, record.in_)}"
+                if record.in_
+                else "could not be fetched for this archive"
+            )
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest})
 
     def _content(self, digest: Digest) -> Iterator[bytes]:
