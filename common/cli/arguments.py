@@ -20,11 +20,16 @@ from common.errors import ExitCode, UsageError
 from common.oci.reference import DOCKER, is_host, scheme_of, without_docker
 
 if TYPE_CHECKING:
-    from common.cli.habits import Habit
+    from common.cli.habit import Habit
 
 HELP = ["--help", "-h"]
 _TRUE, _FALSE = frozenset({"true", "1", "t", "yes"}), frozenset({"false", "0", "f", "no"})
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_FROM_FILE = ("file:", "--from=file:")
+_RELEASE = re.compile(r"4\.\d+(\.\d+\S*)?", re.ASCII)
+# What oc-mirror takes (`2025-01-31`), and other forms of a date or an age.
+_DATE = re.compile(
+    r"\d{4}([-/.]?)\d\d?\1\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{4}|\d+[hdwmy]|today|yesterday|last", re.ASCII | re.IGNORECASE
+)
 # Options that switch a check off by being given (oc-mirror v1, oc, hauler, zarf). Others, such as --tls-verify, do so by being
 # false (skopeo-copy(1), imgpkg). Both mean `--insecure HOST` with the host of the command line.
 _UNCHECKED = frozenset(
@@ -62,6 +67,7 @@ class Command(_Helped, TyperCommand):
     def _parse(self, ctx: Any, args: list[str]) -> list[str]:
         line = _Line(self, ctx)
         line.read(list(args))
+        line.end()
         line.place()
         try:
             rest = super().parse_args(ctx, list(line.arguments))  # the parser empties its list
@@ -85,20 +91,52 @@ class Group(_Helped, TyperGroup):
         first = args[0].partition("=")[0]
         if first in self.commands or first in known or args[0] in ("--", "-"):
             return args
-        from common.cli import habits
+        from common.cli import habits, lines
+        from common.cli.habit import Way
 
         program = _program(ctx)
-        row = habits.command_named(first, program)
-        if row is not None and row.way is habits.Way.WORKS:
+        # `skopeo --debug copy`, `oc -n NAME get`: options in front of the command, which reads them here behind it.
+        works = first in habits.WORKING and (len(args) == 1 or not first.startswith("-") or first == "--help")
+        ahead = 0 if works else self._options_ahead(args)
+        words = args[ahead:]
+        if ahead and words and words[0] in self.commands:
+            # An `--insecure` without a host must not take the next word for one there.
+            moved = [
+                "--insecure=true" if each == "--insecure" and args[at + 1] == words[0] else each
+                for at, each in enumerate(args[:ahead])
+            ]
+            return [words[0], *moved, *words[1:]]
+        row, typed = habits.command_of(words, program)
+        if row is not None and row.way is Way.WORKS and not ahead:
             # `help create` is `create --help`.
             return [*(each for each in args[1:2] if row.ours == "--help" and each in self.commands), row.ours]
-        message = f"{first}: no {'option' if first.startswith('-') else 'command'} of {program}"
+        if first.startswith("-") and (row is None or row.way is Way.WORKS):
+            message = f"{first}: no option of {program}"
+            raise UsageError(message, hint=lines.whole(program, args, self.commands) or self._of_commands(ctx, first, known))
+        message = f"{typed}: no command of {program}"
         if row is not None:
-            raise UsageError(message, hint=row.advice(program))
-        if first.startswith("-"):
-            raise UsageError(message, hint=_whole(program, args) or self._of_commands(ctx, first, known))
-        near = habits.nearest(first, list(self.commands))
+            rest = [*args[:ahead], *words[typed.count(" ") + 1 :]]
+            raise UsageError(message, hint=lines.for_command(row, program, typed, rest, self.commands))
+        near = habits.nearest(typed, list(self.commands))
         raise UsageError(message, hint=f"Did you mean {program} {near}?" if near else f"{program} --help lists them.")
+
+    def _options_ahead(self, args: list[str]) -> int:
+        """Return how many words are options, and their values, in front of the first other word."""
+        from common.cli import habits
+
+        flags: dict[str, bool] = {}
+        for each in self.commands.values():
+            options = (one for one in each.params if one.param_type_name == "option")
+            flags |= {name: bool(getattr(one, "is_flag", False)) for one in options for name in one.opts}
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
+            name, equals, _ = args[at].partition("=")
+            joined = not name.startswith("--") and len(name) > 2  # noqa: PLR2004
+            takes = not flags[name] if name in flags else any(row.takes for row in habits.all_named(name))
+            # `--insecure` may have no host.
+            bare = at + 1 < len(args) and (args[at + 1] in self.commands or args[at + 1].startswith("-"))
+            at += 2 if takes and not equals and not joined and not bare else 1
+        return at
 
     def _of_commands(self, ctx: Any, option: str, known: set[str]) -> str:
         """Return the advice for an option before the command."""
@@ -107,7 +145,7 @@ class Group(_Helped, TyperGroup):
         program = _program(ctx)
         takers = [name for name, each in self.commands.items() if any(option in one.opts for one in each.params)]
         if takers:
-            return f"It is an option of a command: {program} {takers[0]} {option} …"
+            return f"It is an option of {program} {_listed(takers)}, and follows the command."
         if row := next(habits.options_named(option, program, ""), None):
             return row.advice(program)
         near = habits.nearest(option, known)
@@ -127,9 +165,12 @@ class _Line:
         self._needless: set[int] = set()
         self._imageset: int | None = None  # the index of the one that `-c` names
         self._unchecked = ""  # the option that asked for a registry without TLS
+        self._typed: list[str] = []
+        self._refused: list[tuple[str, str]] = []  # messages and advice
 
     def read(self, args: list[str]) -> None:
         """Replace options."""
+        self._typed = list(args)
         while args:
             word = args.pop(0)
             if word == "--":
@@ -143,25 +184,28 @@ class _Line:
             name, equals, value = word.partition("=")
             if option := self._known.get(name):
                 self._ours(option, name, value if equals else None, args)
-            elif not word.startswith("--") and word[:2] in self._known:
+            elif not word.startswith("--") and word[:2] in self._known and f"-{name}" not in self._known:
                 self.arguments.append(word)  # `-aFILE`
             else:
                 self._theirs(name, value if equals else None, args)
 
     def _ours(self, option: Any, name: str, value: str | None, args: list[str]) -> None:
+        if name == "--insecure" and value is None and args and args[0].lower() in _TRUE | _FALSE and not option.is_flag:
+            value = args.pop(0)  # `--insecure true`: no registry has such a name
         if name == "--insecure" and self._unchecks(option, value, args):
             self._unchecked = "" if value and value.lower() in _FALSE else name
         elif option.is_flag:
-            # Go's parser of flags takes `--yes=true`, so all tools of this field do.
-            if value is None or value.lower() in _TRUE:
+            # Go's parser of flags takes `--yes=true`, so all tools of this field do; oc has values for --dry-run.
+            said = value.lower() if value is not None else "true"
+            if said in _TRUE or (name == "--dry-run" and said in ("client", "server")):
                 self.arguments.append(name)
-            elif value.lower() not in _FALSE:
+            elif said not in _FALSE and (name, said) != ("--dry-run", "none"):
                 raise UsageError(f"{name}={value}: the option has no value", hint=f"Wanted: {name}, or nothing.")
         elif value is not None:
             self.arguments.append(f"{name}={value}")
-        elif not args or (args[0].partition("=")[0] in self._known and args[0].startswith("--")):
+        elif not args or _is_option(args[0]):
             # click takes the next option as the value, and reports that one as missing.
-            where = f" before {args[0]}" if args else ""
+            where = f" before {args[0].partition('=')[0]}" if args else ""
             raise UsageError(f"{name}: the value is missing{where}", hint=self._wanted(option))
         else:
             self.arguments += [name, *args[:1]]
@@ -174,21 +218,33 @@ class _Line:
         """Return whether `--insecure` has no host, as oc writes it."""
         if option.is_flag:
             return False
-        return value.lower() in _TRUE | _FALSE if value is not None else not args or args[0].startswith("--")
+        if value is not None:
+            return value.lower() in _TRUE | _FALSE
+        # A file is no host: the next word is an argument then, as in `--insecure imageset.yaml`.
+        return not args or _is_option(args[0]) or Path(args[0]).exists() or args[0].endswith((".yaml", ".yml"))
 
     def _theirs(self, name: str, value: str | None, args: list[str]) -> None:
-        from common.cli import habits
+        from common.cli import habits, lines
+        from common.cli.habit import Way
 
+        if lines.is_long(name, self._known):
+            self._refused.append((f"{name}: no option", f"Did you mean -{name}?"))
+            return
         if not name.startswith("--") and len(name) > 2:  # noqa: PLR2004 - `-cFILE`
             value, name = name[2:] + (f"={value}" if value is not None else ""), name[:2]
         rows = list(habits.options_named(name, self._program, self._command, value or (args[0] if args else "")))
-        row = next((each for each in rows if each.way is not habits.Way.WORKS or self._is_possible(each)), None)
-        if row is None or row.way is not habits.Way.WORKS:
-            self._refuse(name, row, value if value is not None else (args[0] if args and args[0][:1] != "-" else ""))
+        row = next((each for each in rows if each.way is not Way.WORKS or self._is_possible(each)), None)
+        if row is not None and row.way is Way.ALWAYS and (value or "true").lower() in _TRUE:
+            return
+        if row is None or row.way is not Way.WORKS:
+            said = value if value is not None else (args[0] if args and args[0][:1] != "-" else "")
+            self._refused.append(self._refusal(name, row, said))
+            if value is None and said and row is not None and (row.takes or row.is_secret):
+                del args[:1]
         elif row.ours == "--insecure HOST":
             self._switch(name, value)
         elif row.takes:
-            if value is None and not args:
+            if value is None and (not args or _is_option(args[0])):
                 raise UsageError(f"{name}: the value is missing", hint=f"Wanted: {row.ours}.")
             self._write(row, args.pop(0) if value is None else value)
         elif value is None or value.lower() not in _FALSE:
@@ -215,6 +271,35 @@ class _Line:
         if (name in _UNCHECKED) == (said in _TRUE):
             self._unchecked = name
 
+    def end(self) -> None:
+        """Raise UsageError for what was refused: all of it, and the whole command in the words of this program."""
+        if not self._refused:
+            return
+        grouped: dict[str, list[str]] = {}
+        for message, hint in self._refused:
+            grouped.setdefault(hint, []).append(message.partition(":")[0])
+        names = list(dict.fromkeys(name for each in grouped.values() for name in each))
+        several = len(names) > 1
+        said = f"{', '.join(names)}: no option{'s' * several} of {self._program} {self._command}"
+        advice = [f"{', '.join(dict.fromkeys(each))}: {hint}" if several else hint for hint, each in grouped.items()]
+        whole = self._whole()
+        if " " in whole.removeprefix(f"{self._program} "):
+            advice.append(f"Command: {whole}")
+        raise UsageError(said, details=advice[:-1], hint=advice[-1])
+
+    def _whole(self) -> str:
+        """Return the command as it is in the words of this program."""
+        from common.cli import lines
+
+        program, name, takes = self._program, self._command, lines.takes_value(self.ctx.command)
+        typed = [each.partition("=")[0] for each in self._typed]
+        if name in ("create", "list") and {"--dry-run", "--dry-run-manifest-lists"} & {*typed}:
+            rest = [each for each in self._typed if not each.startswith("--dry-run")]
+            return lines.command(program, "plan", [each for each in rest if not each.startswith("file:")], takes, complete=True)
+        if program == "hub-export" and "--from" in typed and any(each.startswith(_FROM_FILE) for each in self._typed):
+            return lines.whole(program, self._typed, {}).removeprefix("Wanted: ").partition(";")[0]
+        return lines.command(program, name, self._typed, takes, name, complete=True)
+
     def place(self) -> None:
         """Move registries and directories, which oc-mirror takes as arguments, to the options that they are here."""
         free = [(index, self.arguments[index]) for index in self._free]
@@ -235,34 +320,40 @@ class _Line:
         self.arguments = [each for index, each in enumerate(self.arguments) if index not in self._needless]
 
     def _place_registry(self, index: int, text: str, others: list[str], given: set[str]) -> None:
-        if "registry" in self._arguments or "--registry" in given:
+        from common.cli import lines
+
+        if "registry" in self._arguments:
             return
-        if "--registry" in self._known:
+        if "--registry" in self._known and "--registry" not in given:
             self.arguments[index] = f"--registry={text}"
             given.add("--registry")
             for at in self._free:  # `file://DIR docker://HOST`
                 self.arguments[at] = _relative(self.arguments[at])
+        elif "--registry" in given:
+            hint = "Wanted: one registry; run the command once for each."
+            raise UsageError(f"{lines.public(text)}: a second registry", hint=hint)
         elif "imageset" in self._arguments and others:
-            raise UsageError(
-                f"{text}: an export contacts no mirror",
-                hint=f"Wanted: hub-export create {others[0]} --output DIR, then hub-import push DIR --registry "
-                f"{without_docker(text)}.",
-            )
+            raise UsageError(f"{lines.public(text)}: an export contacts no mirror", hint=f"Wanted: {self._whole()}")
         elif "imageset" in self._arguments:
             self.arguments[index] = f"--catalog={text}"
 
     def _place_word(self, index: int, text: str, given: set[str]) -> None:
+        from common.cli import lines
+
         if text in ("operators", "operator") and "--catalog" in given:
             self._needless.add(index)  # `oc-mirror list operators --catalog REF`
         elif text in ("operators", "operator", "catalogs"):
             raise UsageError(f"{text}: no file", hint=f"Wanted: {self._program} list --catalog REF.")
         elif text in ("releases", "release", "updates"):
             raise UsageError(f"{text}: no file", hint=f"Wanted: {self._program} list --release CHANNEL, such as stable-4.18.")
-        elif not text.endswith((".yaml", ".yml")) and _is_reference(text):
-            raise UsageError(
-                f"{text}: an image, where an image set file is wanted",
-                hint=f"Wanted: {self._program} {self._command} --catalog {text}.",
-            )
+        elif _RELEASE.fullmatch(text):
+            takes = lines.takes_value(self.ctx.command)
+            line = lines.command(self._program, self._command, self._typed, takes, "release")
+            raise UsageError(f"{text}: no file", hint=f"Wanted: {line}")
+        elif not text.endswith((".yaml", ".yml")) and lines.is_reference(text):
+            line = self._whole()
+            more = f"; a catalog: --catalog {text} with --package NAME" if "--image " in line else ""
+            raise UsageError(f"{lines.public(text)}: an image, where an image set file is wanted", hint=f"Wanted: {line}{more}")
 
     def trust(self) -> None:
         """Take the registries that the command names as insecure, where an option without a host asked for it."""
@@ -283,9 +374,12 @@ class _Line:
     def answer(self, name: str, value: str) -> NoReturn:
         """Refuse an option that no command line has. Raises UsageError."""
         from common.cli import habits
+        from common.cli.habit import Way
 
         rows = habits.options_named(name, self._program, self._command, value)
-        self._refuse(name, next((each for each in rows if each.way is not habits.Way.WORKS), None), value)
+        row = next((each for each in rows if each.way is not Way.WORKS), None)
+        message, hint = self._refusal(name, row, value)
+        raise UsageError(f"{message} of {self._program} {self._command}", hint=hint)
 
     def explain(self, error: Any) -> NoReturn:
         """Raise UsageError for an error of the parser, with advice."""
@@ -294,17 +388,35 @@ class _Line:
         if kind == "NoSuchOption":  # a letter within several (`-yq`)
             self.answer(error.option_name, "")
         if parameter is None:
+            if self._command == "login":  # the others may be a name and a password: they are not printed
+                hint = "Wanted: the registry alone; --username NAME, and the password is asked for."
+                raise UsageError("more than one argument", hint=hint)
             usage = self.ctx.command.get_usage(self.ctx).removeprefix("Usage: ")
             raise UsageError(error.format_message().rstrip("."), hint=f"Wanted: {usage}") from None
         name = parameter.opts[0] if parameter.param_type_name == "option" else _metavar(parameter)
         if kind == "MissingParameter":
             self._explain_host(parameter)
+            self._explain_arguments(parameter)
             raise UsageError(f"{name} is missing", hint=self._wanted(parameter)) from None
+        if parameter.name == "program" and {"oc", "openshift-install"}.intersection(self.arguments):
+            raise UsageError(f"{name} is the first argument", hint=f"Wanted: {self._whole()}")
         source = self.ctx.get_parameter_source(parameter.name)
         if source is not None and source.name == "ENVIRONMENT":
             name = next((each for each in parameter.envvar if each in os.environ), name)
         message = error.message.removeprefix("Value error, ").rstrip(".")  # pydantic's words for a ValueError of typer
         raise UsageError(f"{name}: {message}", hint=self._wanted(parameter)) from None
+
+    def _explain_arguments(self, missing: Any) -> None:
+        """Raise UsageError with the whole command where an argument is a value that has an option here."""
+        from common.cli import lines
+
+        free = [self.arguments[at] for at in self._free if at < len(self.arguments)]
+        option = missing.opts[0] if missing is not None else ""
+        line = self._whole()
+        if option == "--registry" and (found := next((each for each in free if lines.is_registry(each)), None)):
+            raise UsageError(f"--registry is missing, and {lines.public(found)} is an argument", hint=f"Wanted: {line}")
+        if option == "--output" and "imageset" in self._arguments and len(free) > 1:
+            raise UsageError(f"--output is missing, and {lines.public(free[-1])} is an argument", hint=f"Wanted: {line}")
 
     def _wanted(self, parameter: Any) -> str:
         """Return the advice for a parameter that is missing or wrong: its line in `--help`."""
@@ -320,27 +432,28 @@ class _Line:
             hint = f"Wanted: {missing.metavar} after it, or --insecure at the end for the registry of this command."
             raise UsageError(f"--insecure: {took[:200]} was taken for its HOST", hint=hint)
 
-    def _refuse(self, name: str, row: Habit | None, value: str) -> NoReturn:
+    def _refusal(self, name: str, row: Habit | None, value: str) -> tuple[str, str]:
+        """Return the message and the advice for an option that the command does not have."""
         from common.cli import habits
 
-        message = f"{name}: no option of {self._program} {self._command}"
+        message = f"{name}: no option"
         ours = row.ours.partition(" ")[0] if row is not None else ""
         # Where this command has no such option itself, its name alone would be the next error.
         takers = self._takers(ours) if ours.startswith("--") and ours not in self._known else ""
         if row is not None and (takers or ours in self._known or not ours.startswith("--")):
             more = f" {ours} is an option of {self._program} {takers}." if takers else ""
-            raise UsageError(message, hint=row.advice(self._program, value) + more)
+            return message, row.advice(self._program, value) + more
         if takers := self._takers(name):
-            raise UsageError(message, hint=f"It is an option of {self._program} {takers}.")
+            return message, f"It is an option of {self._program} {takers}."
         near = habits.nearest(name, list(self._known)) if len(name) > 2 else None  # noqa: PLR2004 - a letter is no misspelling
         help_ = f"{self._program} {self._command} --help lists them."
-        raise UsageError(message, hint=f"Did you mean {near}?" if near else help_)
+        return message, f"Did you mean {near}?" if near else help_
 
     def _takers(self, name: str) -> str:
         """Return the other commands of this program that have an option."""
         commands = self.ctx.find_root().command.commands
         found = [each for each, one in commands.items() if any(name in parameter.opts for parameter in one.params)]
-        return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
+        return _listed(found)
 
     @property
     def _program(self) -> str:
@@ -377,32 +490,6 @@ def _program(ctx: Any) -> str:
     return str(ctx.find_root().info_name)
 
 
-def _whole(program: str, args: list[str]) -> str:
-    """Return the commands for a whole line of oc-mirror, which has none: `-c FILE [--from file://DIR] [file://DIR|docker://REG]`."""
-    found: dict[str, str] = {}
-    rest = list(args)
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
-        if name in ("-c", "--config", "--from"):
-            found["--from" if name == "--from" else "-c"] = _directory(value if equals or not rest else rest.pop(0))
-        elif name.lower().startswith("file:"):
-            found["file"] = _directory(name)
-        elif name.lower().startswith(DOCKER):
-            found["docker"] = without_docker(name)
-    if not found:
-        return ""
-    directory = found.get("--from") or found.get("file") or "DIR"
-    export = f"hub-export create {found.get('-c', 'IMAGESET')} --output {directory}"
-    import_ = f"hub-import push {directory} --registry {found.get('docker', 'HOST')}"
-    if "--from" in found or (program == "hub-import" and "-c" not in found):
-        return f"Wanted: {import_}; with the cluster: deploy in place of push."
-    return f"Wanted: {export}, then {import_}." if "docker" in found else f"Wanted: {export}."
-
-
-def _directory(text: str) -> str:
-    return re.sub(r"^file:(//)?", "", text, flags=re.IGNORECASE)
-
-
 def _relative(text: str) -> str:
     """Return the directory of `file://DIR` at a place where oc-mirror takes it, also a relative one. Raises UsageError."""
     found = re.fullmatch(r"file://([^/].*)", text, re.IGNORECASE)
@@ -425,13 +512,17 @@ def _refuse_date(text: str) -> None:
         )
 
 
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _is_option(word: str) -> bool:
+    """Return whether a word is an option and no value: `-` is standard input, and `-1` a number."""
+    return word.startswith("--") or (word.startswith("-") and word[1:2].isalpha())
+
+
 def _metavar(parameter: Any) -> str:
     return str(parameter.metavar or "VALUE")
-
-
-def _is_reference(text: str) -> bool:
-    host, slash, _ = text.partition("/")
-    return bool(slash) and is_host(host) and ("." in host.strip(".") or ":" in host or host == "localhost")
 
 
 def _texts(value: Any) -> list[str]:

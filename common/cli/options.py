@@ -423,6 +423,11 @@ def _take_file_urls(parameter: Any) -> None:
         if context.resilient_parsing:  # shell completion uses no value: to convert one, typer loads pydantic, 0.08 s
             return value
         context.meta.setdefault(_TYPED, {})[parameter.name] = value
+        source = context.get_parameter_source(parameter.name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed and "" in (value if isinstance(value, list | tuple) else (value,)):  # Path("") is the current directory
+            name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+            raise UsageError(f"{name} is empty", hint="Give it a value; an empty variable of a script is a usual cause.")
         if value == "-" and (option := _WRITTEN.intersection(parameter.opts)):
             context.meta[_STREAM] = next(iter(option))
         return process(context, _each(plain_path, value))

@@ -6,6 +6,7 @@ In this process, without running a command: a row that works is compared by the 
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from common.cli import habits
-from common.cli.habits import COMMANDS, EXPORT, IMPORT, OPTIONS, Way, nearest
+from common.cli.habit import EXPORT, IMPORT, Way
+from common.cli.habits import COMMANDS, OPTIONS, nearest
 from common.cli.options import named
 from exporter.cli.app import app as hub_export
 from importer.cli.app import app as hub_import
@@ -28,6 +30,14 @@ def parsed(program, command, *arguments):
     root = PROGRAMS[program]
     parent = root.context_class(root, info_name=program, help_option_names=["--help", "-h"])
     return root.commands[command].make_context(command, list(arguments), parent=parent).params
+
+
+def understood(program, *arguments):
+    """The command that a program would run, and the parameters that it would get."""
+    root = PROGRAMS[program]
+    context = root.make_context(program, list(arguments), help_option_names=["--help", "-h"])
+    name, command, rest = root.resolve_command(context, [*context._protected_args, *context.args])
+    return {"command": name, **command.make_context(name, rest, parent=context).params}
 
 
 def typed(capsys, program, *arguments):
@@ -47,7 +57,7 @@ def needed(program, command, ours):
     words = []
     for each in PROGRAMS[program].commands[command].params:
         if each.required and each.opts[0] != ours.split()[0]:
-            value = {"registry": REGISTRY}.get(each.name, "DIR")
+            value = {"registry": REGISTRY, "program": "oc"}.get(each.name, "DIR")
             words.append(f"{each.opts[0]}={value}" if each.param_type_name == "option" else value)
     return words
 
@@ -62,7 +72,7 @@ def places(row, name):
             takes |= target == "ARCHIVE…" and "archive" in known
             plain, _, value = name.partition("=")
             format_ = "json" if row.way is Way.WORKS else "yaml"
-            shown = value or {"FORMAT": format_, "N": "3"}.get(row.takes, row.takes)
+            shown = value or {"FORMAT": format_, "N": "3", "OS": "linux", "WHICH": "*"}.get(row.takes, row.takes)
             for each in habits.options_named(plain, program, command, shown):
                 fits = each.way is not Way.WORKS or takes
                 if each is row and fits and (plain not in known or plain == "--insecure"):
@@ -79,6 +89,17 @@ def test_an_option_of_another_tool_works_or_is_answered(row, name, capsys):
     place = next(places(row, name), None)
     assert place is not None, "no command has this row"
     program, command, plain, value = place
+    if row.way is Way.ALWAYS:
+        rest = needed(program, command, "")
+        assert (
+            parsed(program, command, *rest, name)
+            == parsed(program, command, *rest, f"{name}=true")
+            == parsed(program, command, *rest)
+        )
+        code, out, err = typed(capsys, program, command, f"{name}=false")
+        assert (code, out) == (2, "")
+        assert row.why in err
+        return
     if row.way is not Way.WORKS:
         code, out, err = typed(capsys, program, command, plain, *([value] if row.takes else []))
         assert (code, out) == (2, "")
@@ -111,14 +132,16 @@ def test_a_command_of_another_tool_or_program_works_or_is_answered(row, name, ca
     programs = [each for each in PROGRAMS if habits.command_named(name, each) is row]
     assert programs, "no program has this row"
     for program in programs:
-        code, out, err = typed(capsys, program, name, "x")
+        code, out, err = typed(capsys, program, *name.split(), *([] if name.startswith("-") else ["x"]))
         if row.way is Way.WORKS:
             assert code == 0
             assert out == typed(capsys, program, row.ours)[1]
         else:
             assert (code, out) == (2, "")
             assert err.startswith(f"error: {name}: no ")
-            assert row.ours in err if row.ours else "with the registry's own tools" in err or "kit" in err
+            # Without the name of a value, in whose place the argument may be.
+            ours = re.sub(r" (-\S+ )?[A-Z]+$", "", row.ours.replace("PROGRAM", program))
+            assert ours in err if ours else row.why[1:] in err
 
 
 def test_the_other_programs_commands_are_all_in_the_table():
@@ -150,12 +173,23 @@ def test_the_other_programs_commands_are_all_in_the_table():
         (f"{EXPORT} list --catalog {CATALOG} --tls-verify=0", f"{EXPORT} list --catalog {CATALOG} --insecure catalogs.example"),
         (f"{EXPORT} list --catalog oci:/srv/catalog --catalog {CATALOG} --tls-verify=false", f"{EXPORT} list --catalog oci:/srv/catalog --catalog {CATALOG} --insecure catalogs.example"),
         (f"{EXPORT} build-catalog --to {REGISTRY}/c:1 --from {CATALOG} --manifest-dir m --tls-verify=false", f"{EXPORT} build-catalog --to {REGISTRY}/c:1 --from {CATALOG} --manifest-dir m --insecure"),
+        (f"{EXPORT} --authfile a.json list --catalog {CATALOG}", f"{EXPORT} list --authfile a.json --catalog {CATALOG}"),
+        (f"{EXPORT} --debug --insecure list --catalog {CATALOG}", f"{EXPORT} list --log-level debug --insecure catalogs.example --catalog {CATALOG}"),
+        (f"{EXPORT} create -c isc.yaml file://d --v2 --continue-on-error --all", f"{EXPORT} create isc.yaml --output d"),
+        (f"{IMPORT} -y undo", f"{IMPORT} undo --yes"),
+        (f"{IMPORT} -o json --context c status", f"{IMPORT} status --format json --context c"),
+        (f"{IMPORT} undo --dry-run=server", f"{IMPORT} undo --dry-run"),
+        (f"{IMPORT} undo --dry-run=none", f"{IMPORT} undo"),
+        (f"{IMPORT} extract oc d --to x --command-os mac", f"{IMPORT} extract oc d --output x --os mac"),
+        (f"{IMPORT} push d --registry {REGISTRY} --insecure true", f"{IMPORT} push d --registry {REGISTRY} --insecure mirror.example:5000"),
+        (f"{IMPORT} push d --registry {REGISTRY} --insecure false", f"{IMPORT} push d --registry {REGISTRY}"),
+        (f"{IMPORT} push d --insecure -a x --registry {REGISTRY}", f"{IMPORT} push d --authfile x --registry {REGISTRY} --insecure mirror.example:5000"),
         (f"{IMPORT} verify -- -c", f"{IMPORT} verify ./-c"),
     ],
 )  # fmt: skip
 def test_a_line_of_another_tool_is_the_same_as_ours(line, same, tmp_path):
     with contextlib.chdir(tmp_path):
-        theirs, ours = (parsed(*each.split()) for each in (line, same))
+        theirs, ours = (understood(*each.split()) for each in (line, same))
     assert {name: _paths(value) for name, value in theirs.items()} == {name: _paths(value) for name, value in ours.items()}
 
 
@@ -166,12 +200,12 @@ def _paths(value):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f"{EXPORT} -c isc.yaml file://d --v2", "Wanted: hub-export create isc.yaml --output d."),
+        (f"{EXPORT} -c isc.yaml file://d --v2", "Wanted: hub-export create isc.yaml --output d"),
         (f"{EXPORT} --config=isc.yaml docker://reg.example", "hub-import push DIR --registry reg.example"),
         (f"{IMPORT} --from file://d docker://reg.example", "Wanted: hub-import push d --registry reg.example;"),
         (f"{IMPORT} -c isc.yaml --from file:///srv/d docker://reg", "hub-import push /srv/d --registry reg;"),
-        (f"{EXPORT} --authfile a.json list", "It is an option of a command: hub-export list --authfile"),
-        (f"{EXPORT} create isc.yaml docker://reg.example", "then hub-import push DIR --registry reg.example."),
+        (f"{EXPORT} --authfile a.json", "It is an option of hub-export list, plan, "),
+        (f"{EXPORT} create isc.yaml docker://reg.example", "then hub-import push DIR --registry reg.example"),
         (f"{EXPORT} create isc.yaml --output o --registry reg", "hub-import push DIR --registry HOST"),
         (f"{EXPORT} create isc.yaml file://usr/stick", "Wanted: file:///usr/stick, or ./usr/stick"),
         (f"{EXPORT} create isc.yaml --output file://d", "Wanted: d, or file:///PATH."),
@@ -183,7 +217,7 @@ def _paths(value):
         (f"{EXPORT} create isc.yaml --output o --full=some", "Wanted: --full, or nothing."),
         (f"{EXPORT} list operators", "list --catalog REF"),
         (f"{EXPORT} list releases", "list --release CHANNEL"),
-        (f"{EXPORT} list {CATALOG}", f"Wanted: hub-export list --catalog {CATALOG}."),
+        (f"{EXPORT} list {CATALOG}", f"Wanted: hub-export list --catalog {CATALOG}"),
         (f"{EXPORT} create isc.yaml -o", "-o: the value is missing"),
         (f"{EXPORT} create isc.yaml --listen x --output o", "hub-export create --help"),
         (f"{IMPORT} push --insecure d --registry {REGISTRY}", "--insecure: d was taken for its HOST"),
@@ -191,8 +225,24 @@ def _paths(value):
         (f"{IMPORT} undo -yq", "-q: no option of hub-import undo"),
         (f"{EXPORT} plan --catalog {CATALOG} --full --volume-size 10", "Wanted: a size with a unit, such as 10GiB."),
         (f"{EXPORT} keygen k -o json", "--format is an option of hub-export list,"),
-        (f"{EXPORT} list isc.yaml --archive-size 4", "Wanted: --volume-size 4; such as"),
+        (f"{EXPORT} list isc.yaml --archive-size 4", "Wanted: --volume-size 4GiB; such as"),
         (f"{EXPORT} list isc.yaml --archive-size 4", "--volume-size is an option of hub-export plan and create."),
+        (f"{EXPORT} create isc.yaml -output /media/stick", "Command: hub-export create isc.yaml --output /media/stick"),
+        (f"{IMPORT} push d -authfile f --registry {REGISTRY}", "Command: hub-import push d --authfile f --registry"),
+        (f"{EXPORT} create -config isc.yaml -o d", "Command: hub-export create isc.yaml --output d"),
+        (f"{IMPORT} push d docker://a.example docker://b.example", "run the command once for each"),
+        (f"{IMPORT} push d --registry=", "--registry is empty"),
+        (f"{EXPORT} create isc.yaml --output=", "--output is empty"),
+        (f"{EXPORT} create isc.yaml --output d --since=", "--since is empty"),
+        (f"{EXPORT} create isc.yaml --since 2025/1/1 --output o", "--since ARCHIVE"),
+        (f"{EXPORT} create isc.yaml --since 7d --output o", "--since ARCHIVE"),
+        (
+            f"{EXPORT} create 4.18.3 --to-dir=/rel",
+            "Wanted: hub-export create --release stable-4.18@4.18.3..4.18.3 --output /rel",
+        ),
+        (f"{IMPORT} extract d openshift-install -o x", "Wanted: hub-import extract openshift-install d --output x"),
+        (f"{IMPORT} undo --force", "others have changed stays"),
+        (f"{IMPORT} --yes", "It is an option of hub-import apply, deploy, doctor and undo"),
         # Misspelled words of our own.
         (f"{EXPORT} create isc.yaml --ouptut o", "Did you mean --output?"),
         (f"{EXPORT} create isc.yaml --volume_size 4GiB", "Did you mean --volume-size?"),
@@ -211,6 +261,69 @@ def test_a_line_that_means_something_else_here_is_answered(line, said, capsys, t
     assert list(tmp_path.iterdir()) == [], "nothing is written under a name that was not meant"
 
 
+WHOLE = [
+    # What is typed, and the command that can be copied; the last line of the answer.
+    ("hub-export create -c isc.yaml file://d --retry-times 5 --parallel-images 8", "Command: hub-export create isc.yaml --jobs 8 --output d"),
+    ("hub-export create -c isc.yaml file://d --dry-run --v2", "Command: hub-export plan isc.yaml"),
+    ("hub-export -c isc.yaml file://d --dry-run", "Wanted: hub-export plan isc.yaml"),
+    ("hub-export -c isc.yaml --workspace file://ws docker://r.example --v2", "Wanted: hub-export create isc.yaml --output DIR, then hub-import push DIR --registry r.example"),
+    ("hub-export create -c isc.yaml --from file://d docker://r.example", "Command: hub-import push d --registry r.example"),
+    ("hub-import push -c isc.yaml --from file:///d docker://r.example", "Command: hub-import push /d --registry r.example"),
+    ("hub-export list operators --version=4.18", "Command: hub-export list --catalog registry.redhat.io/redhat/redhat-operator-index:v4.18"),
+    ("hub-export list releases --channel stable-4.18", "Command: hub-export list --release stable-4.18"),
+    (f"hub-export list operators --catalog {CATALOG} --package p --channel v1", f"Command: hub-export list --catalog {CATALOG} --package p:v1"),
+    ("hub-import describe /d/mirror_seq1_000000.tar", "Wanted: hub-import inspect /d/mirror_seq1_000000.tar"),
+    (f"hub-export adm catalog mirror {CATALOG} r.example:5000/olm -a f --insecure", f"Wanted: hub-export create --catalog {CATALOG} --full -a f --insecure --output DIR, then hub-import push DIR --registry r.example:5000/olm"),
+    (f"hub-export catalog mirror {CATALOG} file:///index", f"Wanted: hub-export create --catalog {CATALOG} --full --output /index"),
+    ("hub-export adm release mirror 4.18.3 --to-dir=/rel", "Wanted: hub-export create --release stable-4.18@4.18.3..4.18.3 --output /rel"),
+    ("hub-export release mirror --from=q.io/o/ocp-release:4.18.3-x86_64 --to-dir /rel", "Wanted: hub-export create --release-image q.io/o/ocp-release:4.18.3-x86_64 --output /rel"),
+    ("hub-import adm release extract --command=oc --to=x q.io/o/ocp-release:4.18.3", "Wanted: hub-import extract oc ARCHIVE --output x"),
+    ("hub-export image mirror -f mapping.txt -a f", "Wanted: hub-export create --images mapping.txt -a f --output DIR; mapping.txt: --images FILE"),
+    ("hub-import image mirror --from-dir=/rel r.example/ocp", "Wanted: hub-import push /rel --registry r.example/ocp; mapping.txt: --images FILE"),
+    ("hub-export copy --all docker://q.io/a/b:1 dir:/d", "Wanted: hub-export create --image q.io/a/b:1 --output /d"),
+    ("hub-export --insecure-policy copy docker://q.io/a/b:1 docker://r.example/a", "Wanted: hub-export create --image q.io/a/b:1 --output DIR, then hub-import push DIR --registry r.example/a"),
+    ("hub-import copy dir:/d docker://r.example/a", "Wanted: hub-import push /d --registry r.example/a"),
+    ("hub-export sync --src docker --dest dir q.io/a/b /media/x", "Wanted: hub-export create --image q.io/a/b --output /media/x"),
+    ("hub-import sync --src dir --dest docker /media/x r.example/n", "Wanted: hub-import push /media/x --registry r.example/n"),
+    ("hub-export inspect --raw docker://q.io/a/b:1", "Wanted: skopeo inspect docker://q.io/a/b:1; an archive: hub-import inspect ARCHIVE"),
+    ("hub-export list-tags docker://q.io/a/b", "Wanted: skopeo list-tags; a catalog's content: hub-export list --catalog REF."),
+    ("hub-export pull -q --arch arm64 q.io/a/b:1", "Wanted: hub-export create --image q.io/a/b:1 --progress none --platform linux/arm64 --output DIR"),
+    ("hub-export save --format oci-archive -o x.tar q.io/a/b:1", "Wanted: hub-export create --image q.io/a/b:1 --output x.tar"),
+    ("hub-import load -qi d.tar", "Wanted: hub-import push d.tar --registry HOST --progress none"),
+    ("hub-import push d.tar r.example/a/b:1", "Wanted: hub-import push d.tar --registry r.example/a/b:1"),
+    ("hub-import push d https://r.example:5000", "Wanted: hub-import push d --registry r.example:5000"),
+    ("hub-export create isc.yaml dir:d", "Wanted: hub-export create isc.yaml --output d"),
+    ("hub-export create isc.yaml /media/x", "Wanted: hub-export create isc.yaml --output /media/x"),
+    ("hub-export create q.io/a/b:1 -o d", "Wanted: hub-export create --image q.io/a/b:1 --output d; a catalog: --catalog q.io/a/b:1 with --package NAME"),
+    ("hub-export auth login q.io -u me", "Wanted: hub-export login q.io -u me"),
+    ("hub-export store add image q.io/a/b:1", "Wanted: hub-export create --image q.io/a/b:1 --output DIR"),
+    ("hub-import store load -f d.tar.zst", "Wanted: hub-import push d.tar.zst --registry HOST"),
+    ("hub-import store copy registry://r.example:5000", "Wanted: hub-import push DIR --registry r.example:5000"),
+    ("hub-import serve registry d.tar -p 5000", "Command: hub-import serve d.tar --listen HOST:5000"),
+    ("hub-import package deploy d.tar.zst --confirm", "Wanted: hub-import deploy d.tar.zst --registry HOST --yes"),
+    ("hub-import package mirror-resources d.tar.zst --registry-url r.example", "Wanted: hub-import push d.tar.zst --registry r.example"),
+    ("hub-import copy --tar d.tar --to-repo r.example/b", "Wanted: hub-import push d.tar --registry r.example/b"),
+    ("hub-export copy -b q.io/a/b --to-tar d", "Wanted: hub-export create --image q.io/a/b --output d"),
+    ("hub-import apply -f d -n openshift-marketplace", "Command: hub-import apply d --registry HOST"),
+    ("hub-import get catalogsource", "Wanted: hub-import status; single objects: oc get"),
+    ("hub-export push d --registry r.example --key k.pub", "Wanted: hub-import push d --registry r.example --key k.pub"),
+    ("hub-export store remove d", "Old images are removed with the registry's own tools."),
+    ("hub-export image info q.io/a/b:1", "Single images are the work of oc, skopeo and podman."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "said"), WHOLE, ids=[line for line, _ in WHOLE])
+def test_a_whole_line_of_another_tool_is_answered_with_one_that_can_be_copied(line, said, capsys, tmp_path):
+    (tmp_path / "d").mkdir()
+    with contextlib.chdir(tmp_path):
+        code, out, err = typed(capsys, *line.split())
+        assert (code, out, err.splitlines()[-1].strip()) == (2, "", said)
+        assert [each.name for each in Path().iterdir()] == ["d"], "nothing is written"
+        for each in re.split(r", then (?=hub-)", re.sub(r"^\w+: ", "", said).partition("; ")[0]):
+            if each.startswith("hub-"):
+                understood(*each.split())
+
+
 def test_a_password_in_arguments_is_not_printed(capsys):
     for line in (
         "login h -p {}",
@@ -218,6 +331,11 @@ def test_a_password_in_arguments_is_not_printed(capsys):
         "list --creds me:{}",
         "create --dest-creds=me:{}",
         "list --token {}",
+        "login h me {}",
+        "create isc.yaml docker://me:{}@r.example",
+        "copy docker://me:{}@q.example/a docker://r.example",
+        "pull --creds=me:{} q.example/a",
+        "push a -u me --password {} docker://r.example",
     ):
         code, out, err = typed(capsys, EXPORT, *line.format("hunter22").split())
         assert code == 2
@@ -250,7 +368,7 @@ def test_a_letter_too_few_or_two_exchanged_still_find_the_option():
     [
         ([EXPORT, "create", "-h"], ["--output DIR: -o", "--progress none: --quiet, -q", "--jobs N: --max-per-registry"]),
         ([IMPORT, "push", "-h"], ["--registry REGISTRY: --dest", "--insecure HOST: --tls-verify=false"]),
-        ([EXPORT, "help"], ["hub-import COMMAND: inspect, verify", "hub-export create: mirror"]),
+        ([EXPORT, "help"], ["hub-import COMMAND: inspect, verify", "hub-export create: store add"]),
     ],
 )
 def test_help_has_the_words_of_other_tools(arguments, words, capsys):
