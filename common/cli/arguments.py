@@ -37,7 +37,7 @@ _UNCHECKED = frozenset(
     | {"--plain-http", "--insecure-skip-tls-verify", "--registry-insecure"}
 )
 # Parameters that name registries, of all commands.
-_REGISTRIES = ("registry", "catalog", "image", "catalog_base", "image_base", "source", "to", "release_image")
+REGISTRIES = ("registry", "catalog", "image", "catalog_base", "image_base", "source", "to", "release_image")
 
 
 class _Helped:
@@ -329,7 +329,7 @@ class _Line:
             given.add("--registry")
             for at in self._free:  # `file://DIR docker://HOST`
                 self.arguments[at] = _relative(self.arguments[at])
-        elif "--registry" in given:
+        elif any(each.startswith(f"--registry={DOCKER}") for each in self.arguments):
             hint = "Wanted: one registry; run the command once for each."
             raise UsageError(f"{lines.public(text)}: a second registry", hint=hint)
         elif "imageset" in self._arguments and others:
@@ -363,7 +363,7 @@ class _Line:
         if isinstance(values.get("insecure"), bool):
             values["insecure"] = True
             return
-        hosts = sorted({host for name in _REGISTRIES for text in _texts(values.get(name)) if (host := _host(text))})
+        hosts = sorted({host for name in REGISTRIES for text in _texts(values.get(name)) if (host := _host(text))})
         if not hosts:
             raise UsageError(
                 f"{self._unchecked}: the command names no registry",

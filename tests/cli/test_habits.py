@@ -231,7 +231,6 @@ def _paths(value):
         (f"{IMPORT} push d -authfile f --registry {REGISTRY}", "Command: hub-import push d --authfile f --registry"),
         (f"{EXPORT} create -config isc.yaml -o d", "Command: hub-export create isc.yaml --output d"),
         (f"{IMPORT} push d docker://a.example docker://b.example", "run the command once for each"),
-        (f"{IMPORT} push d --registry=", "--registry is empty"),
         (f"{EXPORT} create isc.yaml --output=", "--output is empty"),
         (f"{EXPORT} create isc.yaml --output d --since=", "--since is empty"),
         (f"{EXPORT} create isc.yaml --since 2025/1/1 --output o", "--since ARCHIVE"),
