@@ -37,7 +37,7 @@ _UNCHECKED = frozenset(
     | {"--plain-http", "--insecure-skip-tls-verify", "--registry-insecure"}
 )
 # Parameters that name registries, of all commands.
-REGISTRIES = ("registry", "catalog", "image", "catalog_base", "image_base", "source", "to", "release_image")
+NAMING_REGISTRIES = ("registry", "catalog", "image", "catalog_base", "image_base", "source", "to", "release_image")
 
 
 class _Helped:
@@ -363,7 +363,7 @@ class _Line:
         if isinstance(values.get("insecure"), bool):
             values["insecure"] = True
             return
-        hosts = sorted({host for name in REGISTRIES for text in _texts(values.get(name)) if (host := _host(text))})
+        hosts = sorted({host for name in NAMING_REGISTRIES for text in _texts(values.get(name)) if (host := _host(text))})
         if not hosts:
             raise UsageError(
                 f"{self._unchecked}: the command names no registry",

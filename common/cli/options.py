@@ -22,7 +22,7 @@ import typer
 import hub_airgap
 from common import files, interruption
 from common.cli import terminal
-from common.cli.arguments import HELP, REGISTRIES, Command, Group
+from common.cli.arguments import HELP, NAMING_REGISTRIES, Command, Group
 from common.cli.help import as_flag
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import writing
@@ -425,7 +425,7 @@ def _take_file_urls(parameter: Any) -> None:
         context.meta.setdefault(_TYPED, {})[parameter.name] = value
         source = context.get_parameter_source(parameter.name)
         # Registries and images have words of their own.
-        typed = source is not None and source.name == "COMMANDLINE" and parameter.name not in REGISTRIES
+        typed = source is not None and source.name == "COMMANDLINE" and parameter.name not in NAMING_REGISTRIES
         if typed and "" in (value if isinstance(value, list | tuple) else (value,)):  # Path("") is the current directory
             name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
             raise UsageError(f"{name} is empty", hint="Give it a value; an empty variable of a script is a usual cause.")
