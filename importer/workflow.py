@@ -7,13 +7,15 @@ The inventory vouches for everything that is used of an archive, and nothing is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as rerequests
-from common.errors import ArchiveDamagedError, ArchiveUntrustedError, ExitCode
+from common.archive.inventory import Problem, ProblemCode
+from common.errors import ArchiveDamagedError, ArchiveUntrustedError, ExitCode, HubError, UsageError
 from common.files import write_all_atomic, write_atomic, writing
 from common.registry.client import RegistryClient
 from common.text import enumeration
@@ -24,14 +26,19 @@ from importer.configure import apply as applying
 from importer.configure import undo as undoing
 from importer.push import confirmation
 from importer.push import push as pushing
+from importer.push.confirmation import Content
+from importer.records.document import head_of
+from importer.records.store import RecordStore, not_stored, now, required
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from common.archive.inventory import Inventory
     from common.archive.reader import Archive, ArchiveReader
     from common.archive.receipt import Receipt
-    from common.archive.signature import Signer
+    from common.archive.signature import Signer, Verifier
+    from common.mapping import Mirror
     from common.oci.image import Digest
     from common.progress import Progress
     from common.target_profile import TargetProfile
@@ -78,7 +85,23 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
         while (missing := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, missing)):
             tried.update(more.present)
             result = push_part(more, images, client).after(result)
+        # Several processes would each find the archive incomplete, or write the same record: the push of all of it does.
+        if result.complete and settings.volumes is None:
+            result = _remembered(result, archive, settings, client)
     return result
+
+
+def _remembered(result: PushResult, archive: Archive, settings: ImportSettings, client: RegistryClient) -> PushResult:
+    """Store the record of an archive that is in the mirror (ADR 0080). What fails is a warning: the archive has arrived."""
+    store = RecordStore(client, settings.mirror)
+    head = head_of(archive.digest, settings.mirror, now())
+    try:
+        if not store.has(head) or (settings.heal and not store.is_usable(head)):
+            store.write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
+    except HubError as error:
+        problem = Problem("warning", ProblemCode.RECORD_NOT_STORED, str(settings.mirror), not_stored(error))
+        return replace(result, problems=(*result.problems, problem))
+    return replace(result, record=str(store.place(head)))
 
 
 def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> int:
@@ -90,17 +113,28 @@ def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> 
 
 
 def receipt(
-    archive: Archive, settings: ImportSettings, progress: Progress, *, file: Path, signer: Signer | None, redact: bool
+    archive: Archive | None,
+    settings: ImportSettings,
+    progress: Progress,
+    *,
+    file: Path,
+    signer: Signer | None,
+    redact: bool,
+    key: Verifier | None = None,
 ) -> Receipt:
     """Write a receipt into `file`: the blobs of the archive that the mirror has; with `signer` its signature next to it.
 
-    Raises RegistryError.
+    Without an archive, of all archives that the mirror remembers; with `key`, of those that it signed.
+    Raises RegistryError, UsageError where the mirror remembers none.
     """
-    images = mapping.map_images(archive.inventory, settings.mirror)
     # Without `pushes_to`, tokens are requested with `pull` alone: a receipt must not create repositories (ADR 0031).
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(str(settings.mirror), may_be_closed=True)
-        found = confirmation.confirm(archive, images, client, jobs=settings.jobs, progress=progress)
+        if archive is not None:
+            contents: Iterable[Content] = [_content(archive.inventory, archive.digest, settings.mirror)]
+        else:
+            contents = _recorded(RecordStore(client, settings.mirror, key))
+        found = confirmation.confirm(contents, client, jobs=settings.jobs, progress=progress)
     made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror), found.archives)
     content = receipts.encode(made)
     # The signature first: a reader that finds the receipt finds its signature too.
@@ -108,6 +142,23 @@ def receipt(
     with writing(file, "Choose another place."):
         write_all_atomic({**signature, file: content})
     return made
+
+
+def _content(inventory: Inventory, digest: Digest, mirror: Mirror) -> Content:
+    return Content(inventory, digest, mapping.map_images(inventory, mirror))
+
+
+def _recorded(store: RecordStore) -> Iterator[Content]:
+    """Give the content of each archive that a mirror remembers, at the paths of its push. Raises UsageError for none."""
+    found = False
+    for record in required(store):
+        found = True
+        yield _content(record.inventory, record.digest, record.head.mirror(store.mirror))
+    if not found:
+        raise UsageError(
+            f"{store.repository.name} has no record that can be used: this mirror remembers no archive",
+            hint="Name the archive: hub-import receipt ARCHIVE. The next push of an archive stores its record.",
+        )
 
 
 def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None) -> TargetProfile:

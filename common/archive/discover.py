@@ -60,7 +60,8 @@ class FoundArchive:
     """The available parts of one archive, with a signature in any state: enough for a report on it.
 
     Code that acts on the inventory takes a `TrustedArchive`; `verify` alone reports on the others. `volumes` by number; `key`:
-    the one required to have signed it; `directories`: those that were searched, and those of files named alone.
+    the one required to have signed it; `directories`: those that were searched, and those of files named alone; `raw`: the
+    bytes of the inventory, `signatures`: those that were found for it, in any state.
     """
 
     inventory: Inventory
@@ -70,6 +71,8 @@ class FoundArchive:
     signature: SignatureState
     key: Verifier | None
     directories: tuple[Place, ...] = ()
+    raw: bytes = field(default=b"", repr=False)
+    signatures: tuple[bytes, ...] = ()
 
     @property
     def is_trusted(self) -> bool:
@@ -129,6 +132,7 @@ class _Parts:
     where: str
     raw: bytes
     signature: SignatureState
+    signatures: Sequence[bytes]
     key: Verifier | None
     volumes: Sequence[FoundVolume]
     checksums: Sequence[Place]
@@ -145,8 +149,9 @@ def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     # A volume that is reached on two ways, in its directory and by name or through a link, is read once.
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
-    signature = _signature_state(raw, files.signatures, volumes, key)
-    return _Parts(where, raw, signature, key, volumes, files.checksums, list(dict.fromkeys(files.directories)))
+    signatures = _signatures(files.signatures, volumes)
+    signature = _signature_state(raw, files.signatures, signatures, key)
+    return _Parts(where, raw, signature, signatures, key, volumes, files.checksums, list(dict.fromkeys(files.directories)))
 
 
 def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
@@ -168,7 +173,17 @@ def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
     """Parse the inventory and sort the volumes by it."""
     digest, inventory = digest_of(parts.raw), inventory_file.decode(parts.raw, parts.where)
     volumes = _sorted(parts.volumes, _Wanted(inventory, digest, parts.where, parts.key is not None))
-    return kind(inventory, digest, volumes, tuple(parts.checksums), parts.signature, parts.key, tuple(parts.directories))
+    return kind(
+        inventory,
+        digest,
+        volumes,
+        tuple(parts.checksums),
+        parts.signature,
+        parts.key,
+        tuple(parts.directories),
+        parts.raw,
+        tuple(dict.fromkeys(parts.signatures)),
+    )
 
 
 def _look(place: Place, files: _Files) -> None:
@@ -237,12 +252,14 @@ def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[
     )
 
 
-def _signature_state(
-    raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None
-) -> SignatureState:
-    """Return the state of the inventory's signature: the file next to it, or the copy that a volume carries."""
+def _signatures(files: Sequence[Place], volumes: Sequence[FoundVolume]) -> list[bytes]:
+    """Return the signatures that were found: of the file next to the inventory, and the copies that volumes carry."""
     found = [content for path in files if (content := _read_signature(path)) is not None]
-    found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
+    return found + [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
+
+
+def _signature_state(raw: bytes, files: Sequence[Place], found: Sequence[bytes], key: Verifier | None) -> SignatureState:
+    """Return the state of the inventory's signature."""
     if not found:
         return SignatureState.INVALID if files else SignatureState.ABSENT  # a file, but too long for any signature
     if key is None:

@@ -95,6 +95,7 @@ class ProblemCode(_OpenEnum):
     GRAPH_DATA_MISSING = "graph-data-missing"  # no image of graph data: there is none that it could be put on
     PROGRAM_UNMARKED = "program-unmarked"  # a program of a release without a place for the release or its version
     MIRROR_UNVERIFIED = "mirror-unverified"  # an installation from a mirror whose TLS is not verified
+    RECORD_NOT_STORED = "record-not-stored"  # the mirror has the archive, and does not remember it
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 

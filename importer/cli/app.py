@@ -25,6 +25,7 @@ from importer.cli.options import (
     InstallOptions,
     MirrorOptions,
     PlaceOptions,
+    RememberedArchiveOptions,
     ReplaceCredential,
     Repoint,
     ResourceFlags,
@@ -163,7 +164,7 @@ def push(
 
 @command(app)
 def receipt(
-    archive: ArchiveOptions,
+    archive: RememberedArchiveOptions,
     mirror: MirrorOptions,
     registry: RegistryOptions,
     output: OutputOptions,
@@ -171,7 +172,10 @@ def receipt(
     sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign it with, into FILE.sig.")] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Without the name of the registry: it leaves this network.")] = False,
 ) -> ExitCode:
-    """Write down what the mirror really has, so that hub-export create --receipt leaves it out."""
+    """Write down what the mirror really has, so that hub-export create --receipt leaves it out.
+
+    Without an archive it is made from the records that push stores in the mirror.
+    """
     from common.archive.signature import Signer
     from importer import workflow
     from importer.cli import tables
@@ -179,7 +183,8 @@ def receipt(
     progress = output.begin()
     signer = Signer.load(sign) if sign else None
     (opened, near), settings = archive.open_with_neighbours(), mirror.settings(registry)
-    made = workflow.receipt(opened, settings, progress, file=file, signer=signer, redact=redact)
+    key = archive.verifier()
+    made = workflow.receipt(opened, settings, progress, file=file, signer=signer, redact=redact, key=key)
     output.emit(tables.receipt_document(made, file) | near.document(), lambda: tables.receipt_table(made, file))
     return ExitCode.DONE
 
@@ -374,17 +379,24 @@ def status(
     ask_mirror: Annotated[
         bool, typer.Option("--ask-mirror", help="Ask the registry, too, for the OpenShift releases that the cluster can go to.")
     ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="List the archives that this mirror remembers, too."),
+    ] = None,
 ) -> ExitCode:
     """How the cluster is: catalogs, packages, mirror rules, pools, updates. Needs no archive, and changes nothing."""
-    from importer.cli import cluster_tables
+    from importer.cli import cluster_tables, tables
     from importer.diagnose import health
     from importer.push.payloads import asking
+    from importer.records.listing import remembered
 
     output.begin()
     inventory, compared, near = archive.compared()
     ask = asking(registry.settings()) if ask_mirror else None
+    known = remembered(mirror, registry.settings()) if mirror is not None else None
     found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
-    output.emit(cluster_tables.health_document(found) | near.document(), lambda: cluster_tables.status_table(found, compared))
+    document = cluster_tables.health_document(found) | near.document() | tables.remembered_document(known)
+    output.emit(document, lambda: [*cluster_tables.status_table(found, compared), *tables.remembered_table(known)])
     return found.exit_code
 
 

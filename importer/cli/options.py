@@ -215,6 +215,29 @@ class ComparedArchiveOptions:
         return opened.inventory, opened.label, near
 
 
+@dataclass(frozen=True, slots=True)
+class RememberedArchiveOptions:
+    """Which archive; without one, those that the mirror remembers."""
+
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCHIVE…", help="The archive; without it, all archives that the mirror remembers."),
+    ] = None
+    key: Key = None
+
+    def open_with_neighbours(self) -> tuple[Archive | None, Neighbours]:
+        """Open it, None without one; with --key, say what next to it is not signed. Raises as `ArchiveOptions.open` does."""
+        from importer.archive.checksum_files import Neighbours
+
+        return ArchiveOptions(self.archive, self.key).open_with_neighbours() if self.archive else (None, Neighbours())
+
+    def verifier(self) -> Verifier | None:
+        """Return the key that has to have signed the archives; None without one. Raises UsageError."""
+        from common.archive.signature import Verifier
+
+        return Verifier.load(self.key) if self.key else None
+
+
 Heal = Annotated[
     bool, typer.Option("--heal", help="Ask for every blob, also of images that are there: the mirror may have lost some.")
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from importer.archive.checksum_files import Neighbours
     from importer.archive.verify import VerifyResult
     from importer.push.result import PushResult
+    from importer.records.listing import Remembered
 
 
 Document = dict[str, Any]
@@ -36,6 +37,7 @@ _SIGNATURES = {
     SignatureState.UNCHECKED: "present, not verified (--key PUB verifies it)",
     SignatureState.INVALID: "not valid",
 }
+_NAMED = 6  # operators of an archive in one line
 
 
 def inspect_document(archive: Archive, near: Neighbours) -> Document:
@@ -187,6 +189,7 @@ def push_document(result: PushResult) -> Document:
         "imagesLeft": result.images_left,
         "imagesWaiting": result.images_waiting,
         "bases": result.bases,
+        "record": result.record,
         "problems": result.problems,
     }
 
@@ -245,6 +248,22 @@ def receipt_table(receipt: Receipt, file: Path) -> list[str]:
     whole = "everything of" if receipt.inventories else "not everything of the archive"
     archives = indented(base_labels(receipt.inventories, receipt.archives))
     return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}", *archives]
+
+
+def remembered_document(found: Remembered | None) -> Document:
+    """Return what `status` adds about the archives of a mirror; nothing where it was not asked."""
+    return {} if found is None else {"mirrorArchives": found.archives, "unusableRecords": found.unusable}
+
+
+def remembered_table(found: Remembered | None) -> list[str]:
+    """Return the archives of a mirror for people."""
+    if found is None:
+        return []
+    lines = [f"the mirror {found.mirror} remembers {counted(len(found.archives), 'archive')}"]
+    rows = [("ARCHIVE", "NAME", "MADE", "PUSHED", "CONTENT")]
+    rows += [(one.short, one.name or "", one.created, one.pushed, enumeration(one.content, _NAMED)) for one in found.archives]
+    lines += columns(rows) if found.archives else []
+    return [*lines, *(f"record {tag}: cannot be used: {why}" for tag, why in sorted(found.unusable.items()))]
 
 
 def target_table(profile: TargetProfile, file: Path | None) -> list[str]:

@@ -17,9 +17,10 @@ from importer.mapping import Closure, MappedImage, pushed_images
 from importer.push.tagging import is_tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
-    from common.archive.reader import Archive
+    from common.archive.inventory import Inventory
     from common.oci.image import Digest
     from common.oci.reference import Reference
     from common.progress import Progress
@@ -43,43 +44,72 @@ class Confirmation:
     archives: Mapping[Digest, BaseRecord] = field(default_factory=dict)
 
 
-def confirm(
-    archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
-) -> Confirmation:
-    """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What to ask for: an archive's inventory, its digest, and its images on the mirror."""
+
+    inventory: Inventory
+    digest: Digest
+    images: Sequence[MappedImage]
+
+
+def confirm(contents: Iterable[Content], client: RegistryClient, *, jobs: int, progress: Progress) -> Confirmation:
+    """Ask for every blob in every repository that needs it, once, and for every tag. Raises RegistryError.
 
     A repository that may not be read, or that does not exist, has nothing, and is in a warning. So is a blob or a tag of which
     the registry does not say whether it has it.
     """
-    closure = Closure(archive.inventory)
-    complete = pushed_images(archive.inventory, images)
     mirror = _ReadOnlyMirror(client)
+    inventories: dict[Digest, None] = {}
+    repositories: dict[str, set[Digest]] = {}
+    archives: dict[Digest, BaseRecord] = {}
+    known: dict[_RepositoryBlob, bool] = {}
+    with workers(jobs, "receipt") as pool:
+        for content in contents:
+            found = _confirmed(content, mirror, known, pool, progress)
+            inventories |= dict.fromkeys(found.inventories)
+            archives |= found.archives
+            for name, blobs in found.repositories.items():
+                repositories.setdefault(name, set()).update(blobs)
+    mirror.warn()
+    return Confirmation(tuple(inventories), {name: frozenset(blobs) for name, blobs in repositories.items()}, archives)
+
+
+def _confirmed(
+    content: Content,
+    mirror: _ReadOnlyMirror,
+    known: dict[_RepositoryBlob, bool],
+    pool: ThreadPoolExecutor,
+    progress: Progress,
+) -> Confirmation:
+    """Ask for what an archive has; `known`: the answers so far, to which those of this one are added."""
+    inventory = content.inventory
+    closure = Closure(inventory)
+    complete = pushed_images(inventory, content.images)
     # Each repository on its own: registries share storage, but whether a blob can be pulled is decided for each repository.
-    asked: list[_RepositoryBlob] = sorted(
-        {(image.repository, digest) for image in complete for digest in closure.blobs_of(image)}
-    )
+    needed = {(image.repository, digest) for image in complete for digest in closure.blobs_of(image)}
+    asked: list[_RepositoryBlob] = sorted(needed - known.keys())
 
     def has(one: _RepositoryBlob) -> bool:
         repository, digest = one
-        found = mirror.has_blob(repository, digest, archive.inventory.blobs[digest].size)
+        found = mirror.has_blob(repository, digest, inventory.blobs[digest].size)
         progress.advance(1)
         return found
 
     progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
-    with workers(jobs, "receipt") as pool:
-        present = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
-        sizes = {image.digest: archive.inventory.manifests[image.digest].size for image in complete}
-        tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
+    known.update(zip(asked, pool.map(has, asked), strict=True))
+    sizes = {image.digest: inventory.manifests[image.digest].size for image in complete}
+    tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
     progress.end()
-    mirror.warn()
+    present = {one for one in needed if known[one]}
     # The next export leaves out everything of an archive that is confirmed as a whole, so tags count, and images that the
     # archive holds in part keep it from being whole.
-    whole = tagged and len(present) == len(asked) and len(complete) == len(archive.inventory.images)
+    whole = tagged and len(present) == len(needed) and len(complete) == len(inventory.images)
     # Earlier archives too: the blobs that this one leaves to them were asked for with the rest.
-    inventories = (archive.digest, *archive.inventory.requires) if whole else ()
-    fixed = fixed_paths(archive.inventory.carried_releases)
-    own = BaseRecord(archive.inventory.created[:MAX_CREATED], archive.inventory.name or "")
-    archives = {**archive.inventory.known_bases, archive.digest: own}
+    inventories = (content.digest, *inventory.requires) if whole else ()
+    fixed = fixed_paths(inventory.carried_releases)
+    own = BaseRecord(inventory.created[:MAX_CREATED], inventory.name or "")
+    archives = {**inventory.known_bases, content.digest: own}
     return Confirmation(inventories, _by_source(complete, closure, present, fixed), archives)
 
 

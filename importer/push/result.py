@@ -33,7 +33,8 @@ class PushResult:
     manifests were there already counts in `images_present` alone. `waiting_for` names volumes, `requires` earlier archives (or
     receipts) whose content must come first; `missing` are the blobs that neither the mirror nor the available volumes have;
     `images_left` are images of which other processes have yet to upload a part, `images_waiting` those that need one of
-    `missing`; `bases` describes the archives in `requires`.
+    `missing`; `bases` describes the archives in `requires`. `complete`: the mirror has all that the
+    archive holds; `record`: where it remembers the archive (ADR 0080).
     """
 
     uploaded: int
@@ -52,6 +53,8 @@ class PushResult:
     images_left: int = 0
     images_waiting: int = 0
     bases: Mapping[Digest, BaseRecord] = field(default_factory=dict)
+    complete: bool = False
+    record: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -108,6 +111,7 @@ class Tally:
         """Return the result of the push. `export_problems`: those of the `left_out` images, which the archive holds in part."""
         # Not in `failed`, which counts this push's errors; the exit code has to say that the mirror is incomplete.
         waits = left_out or self.waiting_for or self.requires
+        failed = any(problem.severity == "error" for problem in self.problems)
         return PushResult(
             uploaded=counts.uploaded,
             mounted=counts.mounted,
@@ -125,6 +129,7 @@ class Tally:
             missing=frozenset(self.missing),
             images_waiting=self.images_waiting,
             bases=self.bases,
+            complete=not (self.waiting_for or self.requires or self.missing or left or failed),
         )
 
     def note_missing(self, absent: Collection[Digest], images: int, archive: Archive) -> None:

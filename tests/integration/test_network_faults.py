@@ -149,7 +149,7 @@ def test_wrong_bytes_for_ever_are_a_problem_and_never_reach_the_archive(source, 
     with FakeRegistry(tls=True, auth="basic") as mirror:
         pushed = push(mirror, tmp_path)
         assert pushed.status == 3, pushed.stderr
-        assert set(mirror.repositories) == {"org/plain"}
+        assert set(mirror.repositories) == {"org/plain", "hub-airgap-archives"}
 
 
 def test_a_blob_that_cannot_be_had_does_not_stop_the_others(source, tmp_path):

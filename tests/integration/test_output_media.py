@@ -115,7 +115,7 @@ def test_read_only_media_are_all_that_the_importer_needs(source, tmp_path):
             AT=tmp_path,
         )
         assert done.stdout.endswith("status 0\n"), done.stdout + done.stderr
-        assert len(mirror.repositories) == 4
+        assert len(mirror.repositories) == 5, "four, and that of the record"
 
 
 def test_two_exporters_in_one_directory_do_not_meet(source, tmp_path):

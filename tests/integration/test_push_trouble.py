@@ -40,8 +40,8 @@ def test_a_manifest_whose_blobs_the_registry_does_not_see_is_written_once_more(t
         pushed = push(archive, mirror.host)
         assert pushed.status == 0, pushed.stderr
         assert mirror.repositories["org/app0"].tags["v1"] == APP.digest
-        assert len(mirror.log("HEAD", "/blobs/")) == 3 * len(APP.blobs), "before it was sent, after, and again"
-        assert len(mirror.log("POST", "/blobs/uploads/")) == len(APP.blobs), "none was sent again"
+        assert len(mirror.log("HEAD", "/org/app0/blobs/")) == 3 * len(APP.blobs), "before it was sent, after, and again"
+        assert len(mirror.log("POST", "/org/app0/blobs/uploads/")) == len(APP.blobs), "none was sent again"
 
 
 def test_a_missing_blob_is_uploaded_again(tmp_path):

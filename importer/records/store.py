@@ -1,0 +1,183 @@
+"""Records in a mirror: written after a push, listed and read by a machine that has no archive."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from common.errors import (
+    ArchiveError,
+    AuthenticationError,
+    ContentError,
+    HubError,
+    NotFoundError,
+    RegistryError,
+    RegistryUnreachableError,
+)
+from common.oci.image import Manifest
+from common.oci.reference import Reference
+from common.registry.manifest_writer import ImmutableTagError
+from importer.records import document
+from importer.records.document import MAX_LAYER, REPOSITORY, Form, Record, RecordHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from common.archive.signature import Verifier
+    from common.content import Chunks
+    from common.mapping import Mirror
+    from common.registry.client import RegistryClient
+
+
+MAX_RECORDS = 10_000  # of one mirror; one for each push of an archive
+# Answers that are about the right, the space or the pace, which another form of the manifest would not change.
+_ABOUT_ELSE = frozenset({401, 403, 413, 429, 507})
+_LOG = logging.getLogger(__name__)
+
+
+def repository_of(mirror: Mirror) -> Reference:
+    """Return the repository of the records of a mirror."""
+    return mirror.at(REPOSITORY)
+
+
+@dataclass(slots=True)
+class RecordStore:
+    """The records below the prefix of a mirror. Raises RegistryError, ContentError."""
+
+    client: RegistryClient
+    mirror: Mirror
+    key: Verifier | None = None
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Why a record cannot be used, by its tag; filled by `records`."""
+
+    @property
+    def repository(self) -> Reference:
+        """The repository of the records."""
+        return repository_of(self.mirror)
+
+    def place(self, head: RecordHead) -> Reference:
+        """Return the record under its tag."""
+        return Reference(self.repository.registry, self.repository.repository, head.tag)
+
+    def has(self, head: RecordHead) -> bool:
+        """Say whether there is a record, with one HEAD; it is not read."""
+        found = self.client.head(self.place(head))
+        return found is not None and found.size > 0
+
+    def is_usable(self, head: RecordHead) -> bool:
+        """Say whether the record can be read."""
+        try:
+            self.read(head.tag)
+        except (ContentError, ArchiveError) as error:
+            _LOG.info("%s: written again: %s", self.place(head), error.message)
+            return False
+        return True
+
+    def write(self, head: RecordHead, created: str, inventory: bytes, signatures: tuple[bytes, ...] = ()) -> Reference:
+        """Write a record, in the first form that the registry takes; return it under its tag."""
+        layer, tar = document.encode_layer(head, inventory, signatures)
+        if len(layer) > MAX_LAYER:
+            raise ContentError(f"the record has {len(layer)} bytes; the limit is {MAX_LAYER}")
+        place, first = self.place(head), None
+        for form in Form:
+            try:
+                self._put(place, document.encode_form(form, head, created, layer, tar))
+            except (AuthenticationError, RegistryUnreachableError, ImmutableTagError):
+                raise
+            except RegistryError as error:
+                # Quay, GitLab and old registries take artifacts by a list of their types, or Docker manifests alone
+                # (quay/quay, image/oci; grimoire-rs/grimoire#11).
+                if error.status in _ABOUT_ELSE:
+                    raise
+                _LOG.info("%s: not as %s: %s", place, form.value, error.message)
+                first = first or error
+            else:
+                return place
+        assert first is not None  # there are forms
+        raise first
+
+    def _put(self, place: Reference, written: document.Written) -> None:
+        for blob, content in written.blobs:
+            if not self.client.has_blob(place, blob.digest, blob.size):
+                self.client.upload(self.repository, blob, _reader(content))
+        self.client.put_manifest(place, written.raw, written.media_type)
+
+    def tags(self) -> list[str]:
+        """Return the tags of the records, sorted; none where the repository does not exist."""
+        try:
+            found = sorted(filter(document.is_record_tag, self.client.tags(self.repository)))
+        except NotFoundError:
+            return []
+        if len(found) > MAX_RECORDS:
+            raise ContentError(f"{self.repository.name}: more than {MAX_RECORDS} records")
+        return found
+
+    def records(self) -> Iterator[Record]:
+        """Read each record; those that cannot be used are in `unusable`. One at a time, for inventories are large.
+
+        With a key, a record that it did not sign has `signed` False.
+        """
+        for tag in self.tags():
+            try:
+                yield self.read(tag)
+            except (ContentError, ArchiveError, NotFoundError) as error:
+                self.unusable[tag] = error.message
+                _LOG.warning("%s: the record %s cannot be used: %s", self.repository.name, tag, error.message)
+
+    def read(self, tag: str) -> Record:
+        """Read a record. Raises ContentError or ArchiveError for one that is none, or is damaged."""
+        place = Reference(self.repository.registry, self.repository.repository, tag)
+        found = self.client.document(place)
+        if not isinstance(found, Manifest) or len(found.layers) != 1:
+            raise ContentError(f"{found.digest} is no manifest with one layer")
+        layer = found.layers[0]
+        stored = self.client.blob_bytes(self.repository, layer, MAX_LAYER)
+        return document.decode(tag, stored, self.key)
+
+    def mark_pruned(self, record: Record, now: str) -> None:
+        """Say of a record that a part of its archive is gone: a second record takes its place, under another tag."""
+        head = document.head_of(record.digest, record.head.mirror(self.mirror), now, pruned=True)
+        if record.head.pruned:
+            return
+        self.write(head, record.inventory.created, record.raw, record.signatures)
+        self.remove(record.head.tag)
+
+    def remove(self, tag: str) -> None:
+        """Delete a record; it may be gone already."""
+        try:
+            found = self.client.head(Reference(self.repository.registry, self.repository.repository, tag))
+            if found is not None:
+                self.client.delete(self.repository.pinned(found.digest))
+        except NotFoundError:
+            return
+
+
+def _reader(content: bytes) -> Callable[[int], Chunks]:
+    def read(start: int) -> Chunks:
+        return iter([memoryview(content)[start:]])
+
+    return read
+
+
+def required(store: RecordStore) -> Iterator[Record]:
+    """Read the records that may be acted on: with a key, those that it signed; the others are in a warning."""
+    for record in store.records():
+        if store.key is not None and not record.signed:
+            _LOG.warning("%s: left out, for the key %s did not sign it", store.place(record.head), store.key.fingerprint)
+            continue
+        yield record
+
+
+def now() -> str:
+    """Return the time, as records state it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def not_stored(error: HubError) -> str:
+    """Return the warning about a record that was not stored."""
+    return (
+        f"the mirror has the archive, and its record was not stored: {error.message}. Until a push stores it, status and "
+        "receipt do not list the archive"
+    )
