@@ -52,6 +52,7 @@ function reveal() {
     apply();
   }
   for (const details of target.querySelectorAll(":scope > details")) details.open = true;
+  for (let outer = target.closest("details"); outer; outer = outer.parentElement.closest("details")) outer.open = true;
   settle(target, FRAMES, ++turn);
 }
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from common.files import size_text
 from common.log import SECRETS
@@ -60,6 +61,12 @@ def moment(text: str) -> str:
     return f"{found.day} {_MONTHS[found.month - 1]} {found.year}, {found:%H:%M:%S} UTC"
 
 
+def short_moment(text: str) -> str:
+    """Return a time like `moment`, as short as in RFC 3339: the foot of a page has a digest and a name on the same line."""
+    shown = moment(text)
+    return shown if shown == text else f"{text[8:10]} {_MONTHS[int(text[5:7]) - 1][:3]} {text[:4]} {text[11:16]} UTC"
+
+
 def _shown(value: Any) -> Any:
     """Return a value of a template without invisible characters, except line breaks and tabs."""
     if isinstance(value, Markup):
@@ -70,6 +77,12 @@ def _shown(value: Any) -> Any:
         return value
     # Among them characters that reverse the direction of text, and lone surrogates, which UTF-8 cannot encode.
     return "".join(sign for sign in value if sign in "\n\t" or is_visible(sign))
+
+
+def _breakable(text: str) -> Markup:
+    """Return a name with places for line breaks; between any two letters it would be hard to read."""
+    parts = (escape(_shown(part)) for part in re.split(r"(?<=[./:@-])", text))
+    return Markup("<wbr>").join(parts)
 
 
 @cache
@@ -86,6 +99,7 @@ def _environment(directory: Path) -> Environment:
     made.filters["size"] = size_text
     made.filters["masked"] = SECRETS.mask  # for what servers said: some repeat the credentials that they were sent
     made.filters["moment"] = moment
+    made.filters["breakable"] = _breakable
     made.globals["counted"] = counted
     return made
 

@@ -77,6 +77,10 @@ class _Page:
             return
         if token.tag == "a":
             tag, opened = "a", _link(str(token.attrGet("href") or ""))
+        elif token.tag == "ol":
+            # A list that a block of code interrupts continues with its number.
+            first = token.attrGet("start")
+            tag, opened = "ol", f'<ol start="{first}">' if isinstance(first, int) else "<ol>"
         else:
             # A heading of a description is no heading of this page.
             tag = "p" if token.type.startswith("heading") else _TAGS.get(token.tag, "")

@@ -15,7 +15,7 @@ from common.archive import inventory_file, location, naming
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
 from common.files import size_text
 from common.oci.image import digest_of
-from common.pages.page import render
+from common.pages.page import render, short_moment
 from common.serialization import dump_yaml, pretty_json
 from exporter.plan import diff
 from exporter.report import contents
@@ -231,7 +231,7 @@ class Report:
         return render(
             Path(__file__).parent,
             _TEMPLATE,
-            printed=naming.printed(identity or "plan, no archive yet", inventory.name or "", inventory.created),
+            printed=naming.printed(identity or "plan, no archive yet", inventory.name or "", short_moment(inventory.created)),
             markdown=rendered,
             inventory=inventory,
             identity=identity,

@@ -134,7 +134,7 @@ def _version(version: Version, snapshot: Snapshot) -> Finding | None:
     describe = f"oc describe csv {version.name} -n {version.namespace}, and the pods of its deployments, say more."
     if version.phase == FAILED:
         return Finding(
-            "csv-failed", _subject(version), "OLM cannot install the operator, or it is not well", evidence, describe
+            "csv-failed", _subject(version), "OLM cannot install the operator, or it is not healthy", evidence, describe
         )
     if version.since_s is None or version.since_s < _TAKES_S:
         return None  # `status` shows it

@@ -40,7 +40,7 @@ class State:
         return Finding(
             NOT_WELL,
             self.row.subject,
-            "it was well before the import, and is not well yet",
+            "it was healthy before the import, and is not healthy yet",
             (self.text,),
             "hub-import doctor shows causes; hub-import operators shows its state and its next update.",
         )

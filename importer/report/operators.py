@@ -88,11 +88,11 @@ def _outlook(row: Row) -> str:
 
 
 def _foreseen(row: Row) -> tuple[str, str]:
-    return _FORESEEN.get(row.result, WARN), f"foreseen: {row.result.text}"
+    return _FORESEEN.get(row.result, WARN), f"predicted: {row.result.text}"
 
 
 def _judged(before: Row | None, after: Row | None) -> tuple[str, str]:
-    """Return how an operator is after the change; one that was not well before is not worse than it was."""
+    """Return how an operator is after the change; one that was not healthy before is not worse than it was."""
     if after is None:
         return BAD, "gone"
     was_well = before is not None and before.well
@@ -103,13 +103,13 @@ def _judged(before: Row | None, after: Row | None) -> tuple[str, str]:
         now = f", and is {after.phase or 'not installed'} now"
         if after.phase == SUCCEEDED:
             now = f"; now {_AFTERWARDS.get(after.result, 'OLM reports a failure')}"
-        return BAD if failed else WARN, _because(f"was well{now}", after)
+        return BAD if failed else WARN, _because(f"was healthy{now}", after)
     if after.result in _AFTERWARDS:
         return _FORESEEN.get(after.result, WARN), _because(_AFTERWARDS[after.result], after)
     if before is not None and before.installed != after.installed:
         return GOOD if after.well else WARN, f"updated from {before.version or before.installed or 'nothing'}"
     if not after.well:
-        return WARN, _because("as before, and not well", after)
+        return WARN, _because("as before, and not healthy", after)
     return GOOD, "new" if before is None else "as before"
 
 

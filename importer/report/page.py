@@ -126,18 +126,18 @@ class DeployReport(ChangeRecord):
         )
 
     def ending(self) -> Ending:
-        """Return the end: a cluster that was not changed, problems, operators that are not well, or a good one."""
+        """Return the end: a cluster that was not changed, problems, operators that are not healthy, or a good one."""
         if self.applied is None:
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes != {ExitCode.DONE}:
-            return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
+            return Ending("warn", "OLM lists the catalogs of the archive; there are problems with some of their content.")
         total, bad = counts(self._operators())
         if not bad:
             return Ending("good", self.applied.verdict)
-        hint = "The table of operators says which, and why; hub-import doctor shows causes."
-        not_well = f"Not well afterwards: {bad} of {counted(total, 'operator')} of the cluster."
-        return Ending("warn", f"{self.applied.verdict} {not_well}", hint)
+        hint = "The table of operators shows which, and why; hub-import doctor shows causes."
+        unhealthy = f"Not healthy afterwards: {bad} of {counted(total, 'operator')} of the cluster."
+        return Ending("warn", f"{self.applied.verdict} {unhealthy}", hint)
 
     def _operators(self) -> list[OperatorState]:
         return compare(self._planned.operators if self._planned else (), self._recorded.operators_after)

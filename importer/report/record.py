@@ -13,7 +13,7 @@ from common.distribution import TOOL
 from common.errors import HubError
 from common.files import write_new
 from common.log import SECRETS
-from common.pages.page import render
+from common.pages.page import render, short_moment
 from common.text import visible
 from importer.cluster.readiness.wait import clock_text
 
@@ -157,7 +157,7 @@ class ChangeRecord:
         return render(
             Path(__file__).parent,
             self.template,
-            printed=self.printed(_moment(self._began)),
+            printed=self.printed(short_moment(_moment(self._began))),
             tool=TOOL,
             began=_moment(self._began),
             ended=_moment(ended),

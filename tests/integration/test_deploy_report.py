@@ -61,7 +61,7 @@ def test_the_page_of_a_good_end(place, tmp_path):
         seen = visit.page.inner_text
         assert seen("h1") == f"Deploy into {host}/ocp"
         assert seen(".verdict").startswith(
-            "OLM lists what the archive carries: openshift-cert-manager-operator. Not well afterwards: 1 of 1 operator"
+            "OLM lists what the archive carries: openshift-cert-manager-operator. Not healthy afterwards: 1 of 1 operator"
         )
         assert "Subscription team/web" in seen("#installed")
         changed = {change["kind"] for change in result.json["apply"]["changes"]}

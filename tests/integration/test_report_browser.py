@@ -57,7 +57,7 @@ def test_it_says_what_is_inside(chromium: Browser, report: Path) -> None:
     visit = Visit(chromium, report, DESK)
     assert visit.page.inner_text("h1") == "4 operators for a disconnected cluster"
     assert visit.shown(".card h4") == ["Infinispan Operator", "kube-green", "Layer7 Operator", "Sail Operator"]
-    assert visit.page.inner_text(".verdict").startswith("Not complete: 1 problem, 1 image not whole")
+    assert visit.page.inner_text(".verdict").startswith("Not complete: 1 problem, 1 image incomplete")
     assert "docker.io/caapim/gateway" in visit.page.inner_text("#problems")
     visit.page.locator("#operators").scroll_into_view_if_needed()  # icons are loaded when they come near
     visit.page.wait_for_function("[...document.images].every((one) => one.complete)")

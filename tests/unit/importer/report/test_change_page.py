@@ -118,15 +118,15 @@ def test_the_page_lists_operators_before_and_after(tmp_path):
 def test_a_deploy_that_failed_shows_what_was_foreseen(tmp_path):
     seen = words(page(tmp_path, after=None, error=ClusterError("the pool is stuck", hint="Look.")))
     assert "They were not read again" in seen
-    assert "foreseen: updates now" in seen
+    assert "predicted: updates now" in seen
 
 
 def test_an_operator_that_is_not_well_afterwards_is_in_the_verdict(tmp_path):
     failed = replace(UPDATED, phase="Failed", well=False)
     seen = page(tmp_path, after=(failed,))
     assert 'class="verdict warn"' in seen
-    assert "Not well afterwards: 1 of 1 operator of the cluster." in seen
-    assert "was well, and is Failed now" in seen
+    assert "Not healthy afterwards: 1 of 1 operator of the cluster." in seen
+    assert "was healthy, and is Failed now" in seen
 
 
 def test_what_was_changed_before_an_error_is_on_the_page(tmp_path):
@@ -197,28 +197,28 @@ def test_texts_of_strangers_are_escaped_and_have_no_secrets(tmp_path):
             WARN,
             "an update waits for approval: InstallPlan x",
         ),
-        (ALPHA, replace(ALPHA, result=Result.ORPHANED, well=False, phase=""), BAD, "was well, and is not installed now"),
+        (ALPHA, replace(ALPHA, result=Result.ORPHANED, well=False, phase=""), BAD, "was healthy, and is not installed now"),
         # It still runs: what is wrong is its next update.
         (
             ALPHA,
             replace(ALPHA, result=Result.UNRESOLVED, well=False, phase="Succeeded", reason="no operators found"),
             BAD,
-            "was well; now OLM cannot resolve it: no operators found",
+            "was healthy; now OLM cannot resolve it: no operators found",
         ),
         (
             ALPHA,
             replace(ALPHA, result=Result.ORPHANED, well=False, phase="Succeeded"),
             BAD,
-            "was well; now it has no catalog",
+            "was healthy; now it has no catalog",
         ),
         (
             ALPHA,
             replace(ALPHA, result=Result.UNKNOWN, well=False, phase="Succeeded"),
             WARN,
-            "was well; now OLM reports a failure",
+            "was healthy; now OLM reports a failure",
         ),
-        (ALPHA, replace(UPDATED, phase="Installing", well=False), WARN, "was well, and is Installing now"),
-        (replace(ALPHA, well=False), replace(ALPHA, well=False, result=Result.UNKNOWN), WARN, "as before, and not well"),
+        (ALPHA, replace(UPDATED, phase="Installing", well=False), WARN, "was healthy, and is Installing now"),
+        (replace(ALPHA, well=False), replace(ALPHA, well=False, result=Result.UNKNOWN), WARN, "as before, and not healthy"),
         (ALPHA, None, BAD, "gone"),
         (None, UPDATED, GOOD, "new"),
     ],

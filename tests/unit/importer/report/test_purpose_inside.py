@@ -50,4 +50,4 @@ def test_the_page_of_a_deploy_shows_them_and_prints_the_digest_on_each_page(tmp_
     assert "<dd>CHG-7</dd>" in text
     (printed,) = re.findall(r'@bottom-left { content: "([^"]*)"', text)
     said = re.sub(r"\\([0-9A-F]+) ", lambda match: chr(int(match[1], 16)), printed)
-    assert said == f"{DIGEST}  2026-11-30T22:00:00Z"
+    assert said == f"{DIGEST}  30 Nov 2026 22:00 UTC"
