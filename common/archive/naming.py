@@ -89,12 +89,14 @@ def base_label(digest: Digest, bases: Mapping[Digest, BaseRecord]) -> str:
         return digest
     if known.confirms is None:
         return label(digest, known.name, known.created)
-    confirmed = (bases.get(one) for one in known.confirms)
-    titles = [
-        (title(one.name, one.created) if one else "") or short(digest)
-        for digest, one in zip(known.confirms, confirmed, strict=True)
-    ]
-    return f"receipt {short(digest)}{f' of {enumeration(titles, _CONFIRMED)}' if titles else ''}"
+    return f"receipt {short(digest)}{_confirmed(known, bases)}"
+
+
+def _confirmed(receipt: BaseRecord, bases: Mapping[Digest, BaseRecord]) -> str:
+    """Return the archives that a receipt confirms, after `receipt`; empty where it confirms none as a whole."""
+    listed = [(digest, bases.get(digest)) for digest in _ordered(receipt.confirms or (), bases)]
+    titles = [(title(one.name, one.created) if one else "") or short(digest) for digest, one in listed]
+    return f" of {enumeration(titles, _CONFIRMED)}" if titles else ""
 
 
 class Titled(NamedTuple):
@@ -105,9 +107,20 @@ class Titled(NamedTuple):
 
 
 def titled(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[Titled]:
-    """Return name and date of earlier archives, by date, for a page."""
-    known = [(bases.get(digest), digest) for digest in _ordered(digests, bases)]
-    return [Titled(digest, title(one.name, one.created) if one else "") for one, digest in known]
+    """Return name and date of earlier archives and receipts, by date, for a page."""
+    return [
+        Titled(digest, _title_of_base(bases[digest], bases) if digest in bases else "") for digest in _ordered(digests, bases)
+    ]
+
+
+def _title_of_base(base: BaseRecord, bases: Mapping[Digest, BaseRecord]) -> str:
+    return title(base.name, base.created) if base.confirms is None else f"receipt{_confirmed(base, bases)}"
+
+
+def needed(inventory: Inventory) -> list[Digest]:
+    """Return the holders of what an archive leaves out: `requires`, and receipts."""
+    bases = inventory.known_bases
+    return [*inventory.requires, *(digest for digest in bases if is_receipt(digest, bases))]
 
 
 def printed(subject: str, name: str, moment: str) -> str:

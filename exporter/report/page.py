@@ -235,7 +235,7 @@ class Report:
             markdown=rendered,
             inventory=inventory,
             identity=identity,
-            bases=naming.titled(inventory.requires, inventory.known_bases),
+            bases=naming.titled(naming.needed(inventory), inventory.known_bases),
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
             releases=released,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.naming import base_labels, heading_of, is_receipt
+from common.archive.naming import base_labels, heading_of, is_receipt, needed
 from common.archive.signature import SignatureState
 from common.cli.results import medium_label, problem_lines, request_lines, signed_by, totals
 from common.files import size_text
@@ -81,9 +81,9 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
         [f"here: {numbered(archive.present) or 'no volume'}"],
     ]
     # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
-    if inventory.requires:
-        needed = indented(base_labels(inventory.requires, inventory.known_bases))
-        parts.append(["continues from these archives, whose content must be on the mirror first:", *needed])
+    if holders := needed(inventory):
+        labels = indented(base_labels(holders, inventory.known_bases))
+        parts.append(["leaves out content of these, which must be on the mirror first:", *labels])
     if archive.missing:
         parts.append([f"not here: {numbered(archive.missing)}"])
     return paragraphs(*parts, problem_lines(inventory.problems), near.lines())
@@ -231,8 +231,9 @@ def _required(result: PushResult) -> list[str]:
     if archives:
         lines.append("push them, then this one again (hub-import inspect shows name and digest of an archive)")
     if receipts:
-        lines += ["the mirror lacks what it had by", *indented(base_labels(receipts, result.bases))]
-        lines.append("ask for it again: the same push with --rerequest FILE, then hub-export create --only FILE")
+        lines += ["the mirror lacks content that was confirmed (another mirror, or deleted since):"]
+        lines += indented(base_labels(receipts, result.bases))
+        lines.append("push its archives, or ask for it: this push with --rerequest FILE, then hub-export create --only FILE")
     return lines
 
 

@@ -82,7 +82,7 @@ def test_bases_are_in_the_order_of_their_dates():
 
 def test_a_receipt_is_named_by_the_archives_that_it_confirms():
     bases = {ONE: BaseRecord(confirms=(TWO, THREE)), TWO: BaseRecord(DATE, "week-47")}
-    assert base_label(ONE, bases) == f"receipt {short(ONE)} of week-47 of 2026-11-23, {short(THREE)}"
+    assert base_label(ONE, bases) == f"receipt {short(ONE)} of {short(THREE)}, week-47 of 2026-11-23"
     assert base_label(ONE, {ONE: BaseRecord(confirms=())}) == f"receipt {short(ONE)}"
     inventory = replace(CUT.inventory(CUT.layout()), bases=bases)
     assert naming.holder_of(inventory, ONE).startswith("the content confirmed by receipt sha256:1")

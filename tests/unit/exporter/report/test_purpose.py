@@ -13,6 +13,7 @@ from common.archive.inventory import MAX_PURPOSE, MAX_REQUESTER, Inventory
 from common.errors import ArchiveDamagedError, UsageError
 from common.registry.settings import RegistrySettings
 from common.serialization import pretty_json
+from exporter.archive import output
 from exporter.cli import listing
 from exporter.cli.options import ArchiveOptions
 from exporter.distributed import plan_file
@@ -24,6 +25,7 @@ from tests.fakes.archives import CUT
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob
 
 SETTINGS = ExportSettings(ImageSet(), RegistrySettings(), "2026-01-31T12:00:00Z")
+CATALOG = catalog_of(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), bundle_blob("foo.v1.0.0"))
 RAW = inventory_file.encode(CUT.inventory(CUT.layout()))
 
 
@@ -83,3 +85,36 @@ def test_a_plan_in_a_file_keeps_them(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes(pretty_json(document | listing.making_document(preview)))
     terms = plan_file.load(tmp_path / "plan.json").spec.terms
     assert (terms.requested_by, terms.purpose) == ("Jo Smith", "CHG-7")
+
+
+def test_a_name_is_recorded_shown_and_kept_in_a_plan(tmp_path: Path) -> None:
+    found = made(tmp_path, name="week-47")
+    assert json.loads(inventory_file.encode(found.inventory))["name"] == "week-47"
+    page = found.page.decode()
+    assert "<title>week-47: 1 operator" in page
+    assert "<strong>week-47</strong> · Archive made on" in page
+    assert "week\\2D 47" in page, "at the foot of each printed page"
+    assert "name" not in json.loads(inventory_file.encode(made(tmp_path).inventory))
+
+
+def test_the_same_room_is_kept_for_names_of_one_length(tmp_path: Path) -> None:
+    """So an interrupted export goes on in place under another name; with another room its blobs are moved."""
+    layouts = []
+    for name in ("week-47", "week-48", "week-47-again"):
+        spec = Preview(reports.planned(CATALOG), replace(SETTINGS, name=name)).spec
+        layouts.append((output.encode_journal(spec.layout), spec.layout.blobs.keys()))
+    assert layouts[0] == layouts[1]
+    assert layouts[0][1] == layouts[2][1]
+
+
+def test_the_option_takes_a_name_and_refuses_other_texts() -> None:
+    assert ArchiveOptions(name="week-47").applied(SETTINGS).name == "week-47"
+    assert ArchiveOptions().applied(SETTINGS).name == ""
+    for text, advice in (
+        ("week 47", "--name week-47."),
+        ("\u202e", "--name week-47. Or leave"),
+        ("x" * 64, f"--name {'x' * 63}."),
+    ):
+        with pytest.raises(UsageError, match="--name") as raised:
+            ArchiveOptions(name=text).applied(SETTINGS)
+        assert advice in raised.value.advice
