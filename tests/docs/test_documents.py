@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.docs.reading import DOCUMENTS, ROOT, Command, matches, read
+from tests.fakes import environments, wheel_installs
 from tests.fakes.secrets import leaked
 from tests.samples import more
 
@@ -30,19 +31,38 @@ def apart():
     return APART
 
 
-# The first commands that a person types, export and deploy; the other pages run in `make test-all`.
-FIRST = [path for path in PLAYED if path.name == "README.md"]
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return the programs that the README's command installs from the wheel, with its extras and those of a page."""
+    made = {}
+
+    def programs(page):
+        texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", page)]
+        extras = frozenset().union(*map(environments.extras_of, texts))
+        if extras not in made:
+            made[extras] = wheel_installs.by_pip(tmp_path_factory.mktemp("installed"), extras)
+        return made[extras]
+
+    return programs
 
 
-@pytest.mark.parametrize(
-    "path", [*FIRST, *more(path for path in PLAYED if path not in FIRST)], ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_a_document_does_what_it_says(path, apart, tmp_path):
+def test_the_readme_does_what_it_says(apart, tmp_path):
+    """The first commands that a person types, export and deploy, with the packages that its installation has, and no other."""
+    play(ROOT / "README.md", apart, tmp_path)
+
+
+@pytest.mark.parametrize("path", more(PLAYED), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_does_what_it_says(path, apart, installed, tmp_path):
+    """With the programs as the README installs them: from the wheel, in an environment of their own."""
+    play(path, apart, tmp_path, f"--programs={installed(path)}")
+
+
+def play(path, apart, tmp_path, *options):
     wheels = read(path).site.get("wheels", "")
     if wheels and wheels != "{}.{}".format(*sys.version_info):
         pytest.skip(f"the wheels that are here are not for Python {wheels}")
     done = subprocess.run(
-        [*apart, sys.executable, "-m", "tests.docs.stage", path, tmp_path],
+        [*apart, sys.executable, "-m", "tests.docs.stage", path, tmp_path, *options],
         capture_output=True,
         text=True,
         cwd=ROOT,

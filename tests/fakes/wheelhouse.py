@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from exporter.kit.wheel_file import rebuilt
 _NEWER = re.compile(r"manylinux_2_(29|[3-9]\d)_")  # what pip chose for this machine may be too new for a kit
 
 
-def fill(directory: Path, *, everywhere: bool = False) -> None:
+def fill(directory: Path, *, everywhere: bool = False, extras: Iterable[str] = ()) -> None:
     """Put the wheels of all that hub-airgap needs here, and of pip, into a directory, with their lock file.
 
-    `everywhere`: by their names they fit every machine and Python, which is enough to be carried.
+    `everywhere`: by their names they fit every machine and Python, which is enough to be carried. `extras`: of hub-airgap.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    waiting, seen = [Requirement("hub-airgap"), Requirement("pip")], set()
+    waiting, seen = [Requirement(f"hub-airgap[{','.join(extras)}]"), Requirement("pip")], set()
     while waiting:
         asked = waiting.pop()
         name, extras = canonicalize_name(asked.name), frozenset(asked.extras)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
+import shutil
 import subprocess
+import sys
+from importlib.metadata import version
 
 import pytest
 
 from tests.docs.reading import DOCUMENTS, ROOT
-from tests.fakes import environments
+from tests.fakes import environments, wheel_installs
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 ACCOUNTS = "reader:$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n"
 
@@ -114,6 +119,42 @@ def test_documents_name_only_extras_that_exist(path):
     require(frozenset(environments.extras_of(text)))
     if "adr" not in path.parts:
         assert "hub-airgap[" not in text
+
+
+# What a module may import although a plain installation lacks it: it says then how to install it.
+BY_EXTRA = {"zfec": "parity", "boto3": "s3", "botocore": "s3"}
+_IMPORT = re.compile(r"^ *(?:from|import) (\w+)[\w.]*(?: import | as |$)|import_module\(\"(\w+)", re.MULTILINE)
+
+
+def test_no_module_imports_what_a_plain_installation_lacks():
+    """The environment of the tests has everything, so an import of a development package would pass there (also a late one)."""
+    texts = [
+        path.read_text() for room in ("common", "exporter", "hub_airgap", "importer") for path in (ROOT / room).rglob("*.py")
+    ]
+    names = {first or second for text in texts for first, second in _IMPORT.findall(text)}
+    foreign = names - sys.stdlib_module_names - {"common", "exporter", "hub_airgap", "importer"}
+    assert {"httpx", "zfec", "boto3"} <= foreign
+    files = [file for found in environments.closure(["hub-airgap"]) for file in found.files or ()]
+    assert foreign - {file.parts[0].partition(".")[0] for file in files} == BY_EXTRA.keys()
+
+
+@pytest.mark.parametrize("tool", more(["pipx", "uv", "python3"]))
+def test_the_readme_installs_from_the_wheel(tool, tmp_path):
+    (command,) = (one for one in wheel_installs.commands() if one.startswith(f"{tool} "))
+    environment = wheel_installs.release(tmp_path, environments.extras_of(command))
+    if shutil.which(tool, path=environment["PATH"]) is None:
+        pytest.skip(f"{tool} is not installed")
+    wheel_installs.typed(command, tmp_path, environment)
+    programs = tmp_path / ("hub/bin" if tool == "python3" else ".local/bin")
+    assert ended(programs, "hub-export", "--version").stdout.strip() == version("hub-airgap")
+    done = ended(programs, "hub-import", "repair", tmp_path)
+    assert "no parity in" in done.stderr, "the extra parity is installed"
+
+
+def test_file_names_of_a_release_have_the_version():
+    texts = [path.read_text() for path in DOCUMENTS if "adr" not in path.parts]
+    named = {found for text in texts for found in re.findall(r"(?:hub_airgap-|hub-import:)(\d+(?:\.\d+)+)", text)}
+    assert named == {version("hub-airgap")}
 
 
 def test_what_the_readme_installs_has_what_its_commands_need():
