@@ -113,6 +113,14 @@ def find_untrusted(places: Sequence[Place], key: Verifier | None = None) -> Foun
     return _assembled(FoundArchive, _gather(places, key))
 
 
+def just_made(place: Place, inventory: Inventory, digest: Digest) -> FoundArchive:
+    """Return an archive whose volumes were closed in `place` by this process, before the files next to them are complete."""
+    first, *others = [place / volume.name for volume in inventory.volumes]
+    # The footer of one volume is enough: each has all manifests, and in object storage each footer is a request.
+    volumes = [_volume(first), *(FoundVolume(path, None, "its footer was not read") for path in others)]
+    return FoundArchive(inventory, digest, dict(enumerate(volumes, 1)), (), SignatureState.ABSENT, None, (place,))
+
+
 @dataclass(slots=True)
 class _Files:
     """The available files, sorted by name; a file that is named explicitly is a volume, unless it ends in .json."""

@@ -96,6 +96,8 @@ class ProblemCode(_OpenEnum):
     PROGRAM_UNMARKED = "program-unmarked"  # a program of a release without a place for the release or its version
     MIRROR_UNVERIFIED = "mirror-unverified"  # an installation from a mirror whose TLS is not verified
     RECORD_NOT_STORED = "record-not-stored"  # the mirror has the archive, and does not remember it
+    SBOM_UNREADABLE = "sbom-unreadable"  # an SBOM that is not read, or packages of one
+    SBOM_MISMATCH = "sbom-mismatch"  # an SBOM whose statement is about another image
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 

@@ -12,6 +12,7 @@ import typer
 from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, application, command, start
+from common.cli.sbom import add_sbom
 from common.errors import ExitCode, UsageError
 from common.files import writing
 from exporter.cli.build import add_build
@@ -293,6 +294,7 @@ add_finish(app)
 add_build(app)
 add_kit(app)
 add_login(app)
+add_sbom(app)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from exporter.report import contents
 from exporter.report.contents import OperatorSizes, Purpose, sizes_by_operator
 from exporter.report.facts import facts_of
 from exporter.report.markdown import rendered
+from exporter.report.software import ROOM, ShownSoftware, shown_software
 
 if TYPE_CHECKING:
     from common.archive.location import Place
@@ -208,19 +209,20 @@ class Report:
     @property
     def room(self) -> int:
         """An estimate of the size of the page in bytes, rather too large than too small."""
-        return self._facts.room
+        return self._facts.room + ROOM
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
         """Return the page. `checksums`: those of the archive's files, in `place` or in the output directory."""
         files = [File(name, location.size_of(self._place / name), checksums[name]) for name in sorted(checksums)]
         # The digest of the inventory on the medium: with it a page and an archive can be matched.
-        return self._page(inventory, files, digest_of(inventory_file.encode(inventory)))
+        identity = digest_of(inventory_file.encode(inventory))
+        return self._page(inventory, files, identity, shown_software(self._place, inventory, identity))
 
     def planned(self, inventory: Inventory) -> bytes:
         """Return the page of an archive that does not exist yet: without checksums, and without an identity."""
         return self._page(inventory, [], "")
 
-    def _page(self, inventory: Inventory, files: Sequence[File], identity: str) -> bytes:
+    def _page(self, inventory: Inventory, files: Sequence[File], identity: str, software: ShownSoftware | None = None) -> bytes:
         last = self._facts.last
         news = diff.between(last, inventory) if last else None
         sizes = sizes_by_operator(inventory)
@@ -236,6 +238,7 @@ class Report:
             inventory=inventory,
             identity=identity,
             bases=naming.titled(naming.needed(inventory), inventory.known_bases),
+            software=software,
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
             releases=released,

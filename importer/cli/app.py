@@ -11,6 +11,7 @@ import typer
 from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, application, command, read_text, start
+from common.cli.sbom import add_sbom
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.extract import add_extract
@@ -480,6 +481,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
 add_extract(app)
 add_serve(app)
 add_login(app)
+add_sbom(app)
 
 
 def main() -> None:

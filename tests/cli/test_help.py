@@ -10,7 +10,7 @@ from tests.fakes.commands import BIN, run
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
-    "hub-export": ["list", "plan", "create", "finish", "build-catalog", "kit", "diff", "keygen", "login"],
+    "hub-export": ["list", "plan", "create", "finish", "build-catalog", "kit", "diff", "keygen", "login", "sbom"],
     "hub-import": [
         "inspect",
         "verify",
@@ -26,6 +26,7 @@ COMMANDS = {
         "doctor",
         "probe",
         "login",
+        "sbom",
     ],
 }
 ALL = [(program, command) for program, commands in COMMANDS.items() for command in commands]

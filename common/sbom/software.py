@@ -1,0 +1,323 @@
+"""The software of an archive: the packages and licences that the SBOMs of its images state.
+
+An SBOM that is damaged, hostile or of another format is a problem, and the others are read. What SBOMs state is not verified,
+and neither are the signatures of attestations.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from common.archive.inventory import ImageRecord, Problem, ProblemCode
+from common.errors import ArchiveDamagedError, ContentError, MediumGoneError, NotFoundError
+from common.oci.compression import decompressed
+from common.sbom.document import Document, Package, read
+from common.sbom.envelope import unwrapped
+from common.sbom.find import Images, carried, require_available
+from common.sbom.licences import identifiers
+from common.sbom.limits import MAX_DISTINCT, MAX_PAIRS, MAX_WRAPPED
+from common.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from common.archive.reader import ArchiveReader
+    from common.oci.image import Digest
+    from common.progress import Progress
+    from common.sbom.find import Carried
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which packages of which images are wanted. `operators`: packages of catalogs; `text`: in the name or the package URL.
+
+    `licence`: an identifier, or a pattern such as `GPL-*`. `size`: bytes of SBOMs that are read at most, 0 for all.
+    """
+
+    operators: tuple[str, ...] = ()
+    text: str = ""
+    licence: str = ""
+    size: int = 0
+
+    def has_image(self, image: ImageRecord) -> bool:
+        """Say whether an image is one of a wanted operator."""
+        return not self.operators or any(
+            name.split("/")[1:2] in [[each] for each in self.operators] for name in image.needed_by
+        )
+
+    def has_package(self, package: Package) -> bool:
+        """Say whether a package is wanted."""
+        text = self.text.lower()
+        if text and text not in package.name.lower() and text not in package.purl.lower():
+            return False
+        wanted = self.licence.lower()
+        return not wanted or any(fnmatchcase(each.lower(), wanted) for each in identifiers(package.licence))
+
+
+@dataclass(slots=True)
+class ReadSbom:
+    """An SBOM of an image. `names_image`: whether it names the image's digest, None where it names none."""
+
+    carried: Carried
+    format: str = ""
+    tool: str = ""
+    packages: int = 0
+    names_image: bool | None = None
+    error: str = ""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON of the command `sbom`."""
+        return {
+            "digest": self.carried.blob.digest,
+            "subject": self.carried.subject,
+            "carriedAs": self.carried.carriage,
+            "format": self.format or None,
+            "tool": self.tool or None,
+            "packages": self.packages,
+            "namesImage": self.names_image,
+            "error": self.error or None,
+        }
+
+
+@dataclass(slots=True)
+class ImageSoftware:
+    """An image, under all its sources, with its SBOMs and the number of its packages that were selected."""
+
+    digest: Digest
+    records: Sequence[ImageRecord]
+    sboms: list[ReadSbom] = field(default_factory=list)
+    packages: int = 0
+
+    @property
+    def state(self) -> str:
+        """`read`, `unread` where none of its SBOMs could be read, or `none` where it has none."""
+        if not self.sboms:
+            return "none"
+        return "read" if any(not sbom.error for sbom in self.sboms) else "unread"
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators, or releases, that need it."""
+        names = {name.split("/")[1] for record in self.records for name in record.needed_by if "/" in name}
+        return tuple(sorted(names))
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceCount:
+    """A licence with the packages that have it, and the images and operators that these are in."""
+
+    licence: str
+    packages: int
+    images: int
+    operators: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Software:
+    """The result. `packages`: with the numbers of their images in `images`; `unread`: SBOMs that were not looked into."""
+
+    images: list[ImageSoftware]
+    packages: dict[Package, list[int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    unread: int = 0
+    pairs: int = 0
+
+    def ordered(self) -> list[tuple[Package, list[int]]]:
+        """Return the packages by name, version, package URL and licence."""
+        return sorted(self.packages.items(), key=lambda each: (each[0].name.lower(), each[0]))
+
+    def count(self, state: str) -> int:
+        """Return the number of images in a state."""
+        return sum(1 for image in self.images if image.state == state)
+
+    def licences(self) -> list[LicenceCount]:
+        """Return the licences, the one of the most packages first."""
+        packages: defaultdict[str, int] = defaultdict(int)
+        within: defaultdict[str, set[int]] = defaultdict(set)
+        for package, numbers in self.packages.items():
+            for licence in identifiers(package.licence):
+                packages[licence] += 1
+                within[licence].update(numbers)
+        found = [
+            LicenceCount(
+                licence,
+                count,
+                len(within[licence]),
+                tuple(sorted({name for number in within[licence] for name in self.images[number].operators})),
+            )
+            for licence, count in packages.items()
+        ]
+        return sorted(found, key=lambda each: (-each.packages, each.licence))
+
+
+def software(archive: ArchiveReader, selection: Selection, progress: Progress) -> Software:
+    """Read the SBOMs of an archive. Raises MediumGoneError; any other failure is a problem of the result."""
+    inventory = archive.inventory
+    images = Images(inventory, filter(selection.has_image, inventory.images))
+    result = Software([ImageSoftware(digest, records) for digest, records in images.records.items()])
+    numbers = {image.digest: number for number, image in enumerate(result.images)}
+    found, broken = carried(archive, images)
+    for each in broken:
+        result.problems.append(_problem(each.subject, each.error, "its attachments cannot be read"))
+    by_blob: defaultdict[Digest, list[Carried]] = defaultdict(list)
+    for one in found:
+        by_blob[one.blob.digest].append(one)
+    progress.begin(f"reading {counted(len(by_blob), 'SBOM')}", sum(same[0].blob.size for same in by_blob.values()))
+    try:
+        # Each is read once, also one that is attached to an index and to its manifests; one after the other: the memory of two
+        # large ones would be twice as much.
+        done = 0
+        for same in by_blob.values():
+            targets = [(one, [numbers[root] for root in one.images]) for one in same]
+            done += same[0].blob.size
+            if result.pairs >= MAX_PAIRS or len(result.packages) >= MAX_DISTINCT or 0 < selection.size < done:
+                _leave(result, targets)
+            else:
+                _take(result, targets, archive, selection)
+            progress.advance(same[0].blob.size)
+    finally:
+        progress.end()
+    for package, listed in result.packages.items():
+        # An image has a package in the SBOMs of all its platforms.
+        result.packages[package] = sorted(set(listed))
+        for number in result.packages[package]:
+            result.images[number].packages += 1
+    if result.unread and not selection.size:
+        result.problems.append(_too_many(archive.digest, result.unread))
+    return result
+
+
+Targets = list[tuple["Carried", list[int]]]
+
+
+def _take(result: Software, targets: Targets, archive: ArchiveReader, selection: Selection) -> None:
+    """Read one SBOM into the result."""
+    try:
+        opened = _opened(archive, targets[0][0])
+    except MediumGoneError:
+        raise  # no fault of the SBOM: the medium comes back
+    except (ArchiveDamagedError, ContentError, NotFoundError) as error:
+        for one, numbers in targets:
+            _refuse(result, one, numbers, error)
+        return
+    if opened is None:  # a statement of another kind
+        return
+    document, subjects = opened
+    packages = [package for package in dict.fromkeys(document.packages) if selection.has_package(package)]
+    for one, numbers in targets:
+        if subjects is not None and not subjects & one.manifests:
+            why = ContentError("its statement is about another image" if subjects else "its statement names no image")
+            _refuse(result, one, numbers, why, ProblemCode.SBOM_MISMATCH)
+            continue
+        sbom = _sbom(one, document, stated=subjects is not None)
+        for number in numbers:
+            result.images[number].sboms.append(sbom)
+            _add(result, packages, number)
+    if document.unreadable:
+        source = result.images[targets[0][1][0]].records[0].source
+        message = f"{counted(document.unreadable, 'package')} of its SBOM {targets[0][0].blob.digest} cannot be read"
+        result.problems.append(Problem("warning", ProblemCode.SBOM_UNREADABLE, source, message))
+
+
+def _opened(archive: ArchiveReader, one: Carried) -> tuple[Document, frozenset[Digest] | None] | None:
+    require_available(archive, one.blob.digest)
+    if one.blob.size > MAX_WRAPPED:
+        raise ContentError(f"{one.blob.size} bytes; the limit is {MAX_WRAPPED}")
+    inner = unwrapped(b"".join(decompressed(archive.content(one.blob.digest), MAX_WRAPPED)))
+    return (read(inner.document), inner.subjects) if inner is not None else None
+
+
+def _sbom(one: Carried, document: Document, *, stated: bool) -> ReadSbom:
+    names = True if stated or document.named & one.manifests else (False if document.named else None)
+    return ReadSbom(one, document.format, document.tool, len(document.packages), names)
+
+
+def _add(result: Software, packages: Iterable[Package], number: int) -> None:
+    for package in packages:
+        numbers = result.packages.setdefault(package, [])
+        if numbers[-1:] != [number]:
+            numbers.append(number)
+            result.pairs += 1
+
+
+def _refuse(
+    result: Software,
+    one: Carried,
+    numbers: Iterable[int],
+    error: ArchiveDamagedError | ContentError | NotFoundError,
+    code: ProblemCode = ProblemCode.SBOM_UNREADABLE,
+) -> None:
+    sbom = ReadSbom(one, error=error.message)
+    for number in numbers:
+        image = result.images[number]
+        image.sboms.append(sbom)
+        result.problems.append(_problem(image.records[0].source, error, f"its SBOM {one.blob.digest} is not used", code))
+
+
+def _leave(result: Software, targets: Targets) -> None:
+    result.unread += 1
+    for one, numbers in targets:
+        for number in numbers:
+            result.images[number].sboms.append(ReadSbom(one, error="not read: the limit of one result is reached"))
+
+
+def _problem(
+    source: str,
+    error: ArchiveDamagedError | ContentError | NotFoundError,
+    what: str,
+    code: ProblemCode = ProblemCode.SBOM_UNREADABLE,
+) -> Problem:
+    # Damage of the archive has to be cured; an SBOM that its publisher made badly does not.
+    if isinstance(error, ArchiveDamagedError):
+        return Problem("error", ProblemCode.ARCHIVE_DAMAGED, source, f"{what}: {error.message}")
+    return Problem("warning", code, source, f"{what}: {error.message}")
+
+
+def _too_many(archive: Digest, count: int) -> Problem:
+    message = (
+        f"{counted(count, 'SBOM')} not read: a result has at most {MAX_DISTINCT} packages, and {MAX_PAIRS} times a package in "
+        "an image. Ask for less with --operator, --package or --licence"
+    )
+    return Problem("warning", ProblemCode.SBOM_UNREADABLE, archive, message)
+
+
+def document_of(found: Software, archive: Digest) -> dict[str, Any]:
+    """Return the JSON of the command `sbom`."""
+    return {
+        "archive": archive,
+        "verified": False,  # neither the signatures of attestations nor the contents of images
+        "images": [
+            {
+                "digest": image.digest,
+                "sources": [record.source for record in image.records],
+                "operators": image.operators,
+                "state": image.state,
+                "packages": image.packages,
+                "sboms": [sbom.document for sbom in image.sboms],
+            }
+            for image in found.images
+        ],
+        "licences": [
+            {"licence": one.licence, "packages": one.packages, "images": one.images, "operators": one.operators}
+            for one in found.licences()
+        ],
+        "packages": list(_packages(found)),
+        "problems": found.problems,
+    }
+
+
+def _packages(found: Software) -> Iterator[dict[str, Any]]:
+    for package, numbers in found.ordered():
+        yield {
+            "name": package.name,
+            "version": package.version,
+            "type": package.kind or None,
+            "licence": package.licence,
+            "licences": identifiers(package.licence),
+            "purl": package.purl or None,
+            "images": [found.images[number].digest for number in numbers],
+        }

@@ -1,0 +1,199 @@
+"""The SBOMs of images, from a registry to the command `sbom` on both sides and to the report."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from common.oci.image import Digest, hex_of
+from tests.fakes import sboms
+from tests.fakes.commands import run
+from tests.fakes.factories import image, index
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sboms import attached, attestation, component, licensed, package, rpm, statement
+from tests.fakes.sites import made_once
+
+pytestmark = pytest.mark.integration
+KONFLUX, SYFT, TRIVY, COSIGN_3, BARE = (image([name]) for name in (b"konflux", b"syft", b"trivy", b"cosign 3", b"bare"))
+CHILDREN = [image([b"buildkit", platform.encode()], platform=platform) for platform in ("linux/amd64", "linux/arm64")]
+BUILDKIT = index(
+    [
+        *CHILDREN,
+        *(
+            sboms.in_index(
+                sboms.SPDX_PREDICATE,
+                sboms.spdx(
+                    [
+                        package("busybox", "1.36.1", "GPL-2.0-only"),
+                        package("arm" if child is CHILDREN[1] else "amd", "1", "MIT"),
+                    ],
+                    tool="buildkit-v0.18.1",
+                ),
+                child.digest,
+            )
+            for child in CHILDREN
+        ),
+        sboms.in_index(sboms.PROVENANCE, {"builder": {"id": ""}}, CHILDREN[0].digest),
+    ]
+)
+OPENSSL = rpm("openssl-libs", "3.0.7-27.el9", "Apache-2.0")
+BASH = rpm("bash", "5.1.8-9.el9", "GPL-3.0-or-later")
+OTHER = Digest(f"sha256:{'f' * 64}")
+
+
+def _images(registry):
+    """Seed a registry with an image for each way on which an SBOM can come along; `org/bare` has none."""
+    registry.add_image("org/konflux", KONFLUX, "v1")
+    bom = attached(sboms.konflux("konflux", KONFLUX.digest, [OPENSSL, BASH]), sboms.SPDX)
+    registry.add_image("org/konflux", bom, f"sha256-{hex_of(KONFLUX.digest)}.sbom")
+    registry.add_image("org/konflux", image([b"signature"]), f"sha256-{hex_of(KONFLUX.digest)}.sig")
+    registry.add_image("org/syft", SYFT, "v1")
+    text = sboms.tag_value("left-pad", "1.3.0", "WTFPL OR MIT")
+    registry.add_image("org/syft", attestation(sboms.SPDX_PREDICATE, text, SYFT.digest), f"sha256-{hex_of(SYFT.digest)}.att")
+    registry.add_image("org/trivy", TRIVY, "v1")
+    go = component("golang.org/x/net", "v0.33.0", licensed("BSD-3-Clause"), purl="pkg:golang/golang.org/x/net@v0.33.0")
+    named = component(
+        "parser", "2", {"license": {"name": "Acme Licence, Version 2"}}, group="com.acme", purl="pkg:maven/com.acme/parser@2"
+    )
+    files = component("/etc/passwd", "", kind="file")
+    cdx = sboms.cyclonedx([go, named, files], about=OTHER)
+    registry.add_image(
+        "org/trivy", attached(cdx, sboms.CYCLONEDX, subject=TRIVY.descriptor, artifact_type="application/vnd.cyclonedx+json")
+    )
+    registry.add_image("org/cosign3", COSIGN_3, "v1")
+    signed = sboms.bundle(statement(sboms.CYCLONEDX_PREDICATE, sboms.cyclonedx([go]), COSIGN_3.digest))
+    registry.add_image(
+        "org/cosign3",
+        attached(
+            signed,
+            sboms.BUNDLE,
+            subject=COSIGN_3.descriptor,
+            artifact_type=sboms.BUNDLE,
+            annotations={"dev.sigstore.bundle.predicateType": sboms.CYCLONEDX_PREDICATE},
+        ),
+    )
+    registry.add_image("org/buildkit", BUILDKIT, "v1")
+    registry.add_image("org/bare", BARE, "v1")
+
+
+NAMES = ("bare", "buildkit", "cosign3", "konflux", "syft", "trivy")
+
+
+def create(host, output, *arguments, names=NAMES):
+    asked = [part for name in names for part in ("--image", f"{host}/org/{name}:v1")]
+    return run("hub-export", "create", *asked, "--insecure", host, "--output", output, "--format", "json", *arguments)
+
+
+def _archive(folder):
+    with FakeRegistry() as source:
+        _images(source)
+        done = create(source.host, folder / "out")
+    assert done.status == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return made_once(tmp_path_factory, _archive) / "out"
+
+
+def sbom(archive, *arguments, program="hub-import"):
+    done = run(program, "sbom", archive, "--format", "json", *arguments)
+    assert done.status == 0, done.stderr
+    return done.json
+
+
+def named(document):
+    return {each["name"]: each for each in document["packages"]}
+
+
+def images_of(document):
+    return {re.search(r"org/(\w+)", each["sources"][0])[1]: each for each in document["images"]}
+
+
+def test_packages_and_licences_of_every_way_are_read(archive):
+    found = sbom(archive)
+    packages = named(found)
+    assert set(packages) == {"openssl-libs", "bash", "left-pad", "golang.org/x/net", "com.acme/parser", "busybox", "amd", "arm"}
+    assert packages["openssl-libs"] == {
+        "name": "openssl-libs",
+        "version": "3.0.7-27.el9",
+        "type": "rpm",
+        "licence": "Apache-2.0",
+        "licences": ["Apache-2.0"],
+        "purl": "pkg:rpm/redhat/openssl-libs@3.0.7-27.el9?arch=x86_64&distro=rhel-9.4",
+        "images": [KONFLUX.digest],
+    }
+    assert (packages["left-pad"]["licence"], packages["left-pad"]["licences"]) == ("WTFPL OR MIT", ["MIT", "WTFPL"])
+    assert packages["com.acme/parser"]["licences"] == ["Acme Licence, Version 2"]
+    assert sorted(packages["golang.org/x/net"]["images"]) == sorted([TRIVY.digest, COSIGN_3.digest])
+    assert packages["busybox"]["images"] == [BUILDKIT.digest]
+    counts = {each["licence"]: (each["packages"], each["images"]) for each in found["licences"]}
+    assert counts["MIT"] == (3, 2)  # left-pad, and one for each platform of one image
+    assert (found["problems"], found["verified"]) == ([], False)
+
+
+def test_each_image_says_how_its_sbom_comes_and_whom_it_names(archive):
+    images = images_of(sbom(archive))
+    assert {name: image["state"] for name, image in images.items()} == {
+        name: "none" if name == "bare" else "read" for name in NAMES
+    }
+    ways = {
+        name: [(each["carriedAs"], each["format"], each["namesImage"]) for each in image["sboms"]]
+        for name, image in images.items()
+    }
+    assert ways == {
+        "bare": [],
+        "buildkit": [("index", "SPDX-2.3", True)] * 2,
+        "cosign3": [("referrer", "CycloneDX-1.6", True)],
+        "konflux": [("attachment", "SPDX-2.3", True)],
+        "syft": [("attestation", "SPDX-2.3", True)],
+        "trivy": [("referrer", "CycloneDX-1.6", False)],  # it names another image than the one it is attached to
+    }
+    assert images["konflux"]["sboms"][0]["tool"] == "Hermeto"
+    assert images["trivy"]["sboms"][0]["tool"] == "trivy-0.58.0"
+
+
+def test_both_programs_say_the_same_and_filters_choose(archive):
+    assert sbom(archive, program="hub-export") == sbom(archive)
+    assert set(named(sbom(archive, "--licence", "gpl-*"))) == {"bash", "busybox"}
+    assert set(named(sbom(archive, "--package", "PKG:GOLANG"))) == {"golang.org/x/net"}
+    assert set(named(sbom(archive, "--license", "WTFPL", "--package", "pad"))) == {"left-pad"}
+    refused = run("hub-import", "sbom", archive, "--operator", "alpha")
+    assert (refused.status, "no image of the archive is needed by it" in refused.stderr) == (2, True)
+
+
+def test_the_table_ends_with_what_is_not_known(archive):
+    shown = run("hub-import", "sbom", archive, "--package", "openssl").stdout.splitlines()
+    assert shown[1].split() == ["openssl-libs", "3.0.7-27.el9", "rpm", "Apache-2.0", "konflux:v1"]
+    assert shown[-1] == "5 of 6 images with an SBOM that was read: 1 package. As stated there; not verified."
+    assert "images without an SBOM:\n  bare:v1" in "\n".join(shown)
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="a witness that knows nothing of this program")
+def test_jq_reads_the_same_from_the_blob(archive):
+    """jq alone takes the packages out of the attachment of Konflux's form."""
+    found = images_of(sbom(archive))["konflux"]["sboms"][0]["digest"]
+    from common.archive.reader import Archive
+
+    raw = b"".join(bytes(chunk) for chunk in Archive.open([archive]).content(found))
+    query = '.packages[] | select(.primaryPackagePurpose != "CONTAINER") | [.name, .versionInfo, .licenseDeclared]'
+    said = subprocess.run(["jq", "-c", query], input=raw, capture_output=True, check=True).stdout.decode().splitlines()
+    ours = named(sbom(archive, "--licence", "*"))
+    assert [json.loads(line) for line in said][:2] == [
+        [name, ours[name]["version"], ours[name]["licence"]] for name in ("openssl-libs", "bash")
+    ]
+
+
+def test_the_report_has_licences_packages_and_what_is_not_known(archive):
+    page = (archive / "report.html").read_text()
+    section = page[page.index('<section id="software"') : page.index('<section id="asked"')]
+    assert '<a href="#software">Software and licences</a>' in page
+    assert "5 of 6 images with an SBOM that was read: 8 packages, 7 licences." in section
+    assert "<td>Apache-2.0</td>" in section
+    assert "<td>openssl-libs</td><td>3.0.7-27.el9</td><td>rpm</td>" in section
+    assert "1 image without an SBOM" in section
+    assert "org/bare:v1" in section
