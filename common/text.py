@@ -22,6 +22,9 @@ def sanitize(text: object, limit: int) -> str:
     """Return foreign text as one line of at most `limit` visible characters; the empty string for anything but a string."""
     if not isinstance(text, str):
         return ""
+    # The fast way, as most texts are: packages of SBOMs have hundreds of thousands.
+    if len(text) <= limit and text.isprintable() and "  " not in text and text == text.strip() and text.isascii():
+        return text
     # Bounded before it is cleaned: a text of a catalog may have megabytes.
     kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_visible(sign))
     line = " ".join(kept.split())

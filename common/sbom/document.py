@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _SNIFFED = 64 * 1024
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_MAX_HEAD = 1024 * 1024  # bytes of what a document says about itself; real ones have some kilobytes
+MAX_HEAD = 1024 * 1024  # bytes of what a document says about itself; real ones have some kilobytes
 _IMAGE_PURLS = ("pkg:oci/", "pkg:docker/")
 # CycloneDX component types that are no software of their own: syft lists files, others keys and models.
 _NO_PACKAGES = frozenset({"file", "data", "cryptographic-asset", "device", "machine-learning-model"})
@@ -145,8 +145,8 @@ _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 def _head(raw: msgspec.Raw) -> bytes:
     """Return the JSON of what a document says about itself, null where it says nothing. Raises ContentError."""
     text = bytes(raw) or b"null"
-    if len(text) > _MAX_HEAD:
-        raise ContentError(f"what it says about itself has {len(text)} bytes; the limit is {_MAX_HEAD}")
+    if len(text) > MAX_HEAD:
+        raise ContentError(f"what it says about itself has {len(text)} bytes; the limit is {MAX_HEAD}")
     return text
 
 

@@ -16,6 +16,7 @@ from common.errors import ContentError
 from common.oci.image import Digest
 from common.sbom.json_value import ABSENT, is_given
 from common.sbom.limits import MAX_SUBJECTS
+from common.serialization import is_json, without_mark
 
 STATEMENT = "application/vnd.in-toto+json"
 # Predicate types of SPDX and CycloneDX, with the versions and paths that cosign, BuildKit and Trivy append.
@@ -76,10 +77,9 @@ def unwrapped(raw: bytes) -> Opened | None:
 
     Raises ContentError for an envelope without a statement, and for a broken one.
     """
-    if raw.lstrip()[:1] != b"{":
-        return Opened(raw, None)
     try:
-        return _unwrapped(raw)
+        raw = without_mark(raw)  # files of Windows have a mark, or are UTF-16
+        return _unwrapped(raw) if is_json(raw) else Opened(raw, None)
     except UNDECODABLE as error:
         raise ContentError(f"not JSON as an SBOM has it: {error}") from error
 

@@ -34,13 +34,19 @@ if TYPE_CHECKING:
 class Selection:
     """Which packages of which images are wanted. `operators`: packages of catalogs; `text`: in the name or the package URL.
 
-    `licence`: an identifier, or a pattern such as `GPL-*`. `size`: bytes of SBOMs that are read at most, 0 for all.
+    `licence`: an identifier, or a pattern such as `GPL-*`. `size`, `largest`: bytes that are read at most of
+    all SBOMs and of one, 0 for any number.
     """
 
     operators: tuple[str, ...] = ()
     text: str = ""
     licence: str = ""
     size: int = 0
+    largest: int = 0
+
+    def takes(self, size: int, done: int) -> bool:
+        """Say whether an SBOM is read; `done`: the bytes of all before it."""
+        return (not self.size or done + size <= self.size) and (not self.largest or size <= self.largest)
 
     def has_image(self, image: ImageRecord) -> bool:
         """Say whether an image is one of a wanted operator."""
@@ -126,6 +132,10 @@ class Software:
     unread: int = 0
     pairs: int = 0
 
+    def has_room(self, pairs: int) -> bool:
+        """Say whether so many packages of images can be added."""
+        return self.pairs + pairs <= MAX_PAIRS and len(self.packages) < MAX_DISTINCT
+
     def ordered(self) -> list[tuple[Package, list[int]]]:
         """Return the packages by name, version, package URL and licence."""
         return sorted(self.packages.items(), key=lambda each: (each[0].name.lower(), each[0]))
@@ -173,12 +183,13 @@ def software(archive: ArchiveReader, selection: Selection, progress: Progress) -
         done = 0
         for same in by_blob.values():
             targets = [(one, [numbers[root] for root in one.images]) for one in same]
-            done += same[0].blob.size
-            if result.pairs >= MAX_PAIRS or len(result.packages) >= MAX_DISTINCT or 0 < selection.size < done:
+            size = same[0].blob.size
+            if not result.has_room(1) or not selection.takes(size, done):
                 _leave(result, targets)
             else:
                 _take(result, targets, archive, selection)
-            progress.advance(same[0].blob.size)
+                done += size
+            progress.advance(size)
     finally:
         progress.end()
     for package, listed in result.packages.items():
@@ -212,6 +223,10 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
         if subjects is not None and not subjects & one.manifests:
             why = ContentError("its statement is about another image" if subjects else "its statement names no image")
             _refuse(result, one, numbers, why, ProblemCode.SBOM_MISMATCH)
+            continue
+        # The same blob may be attached to thousands of images.
+        if not result.has_room(len(packages) * len(numbers)):
+            _leave(result, [(one, numbers)])
             continue
         sbom = _sbom(one, document, stated=subjects is not None)
         for number in numbers:
@@ -262,7 +277,7 @@ def _leave(result: Software, targets: Targets) -> None:
     result.unread += 1
     for one, numbers in targets:
         for number in numbers:
-            result.images[number].sboms.append(ReadSbom(one, error="not read: the limit of one result is reached"))
+            result.images[number].sboms.append(ReadSbom(one, error="not read: too large, or too many of them"))
 
 
 def _problem(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from common.sbom.software import ImageSoftware, LicenceCount, Software
 
 # A second of CPU for 100 MiB: an export must not wait for its page. The command `sbom` reads all.
-MAX_READ = 256 * 1024 * 1024  # bytes of SBOMs
+MAX_READ = 128 * 1024 * 1024  # bytes of SBOMs
+MAX_LARGEST = 16 * 1024 * 1024  # bytes of one, which takes several times as much memory
 MAX_ROWS = 3_000  # packages on the page: about 300 bytes each
 MAX_LICENCES = 300
 _LISTED = 200  # images without an SBOM, and problems
@@ -69,7 +70,7 @@ def shown_software(place: Place, inventory: Inventory, digest: Digest) -> ShownS
     if not inventory.volumes or not may_carry(inventory):
         return None
     reader = ArchiveReader(just_made(place, inventory, digest))
-    found = software(reader, Selection(size=MAX_READ), Silent())
+    found = software(reader, Selection(size=MAX_READ, largest=MAX_LARGEST), Silent())
     return _shown(found) if any(image.sboms for image in found.images) or found.problems else None
 
 

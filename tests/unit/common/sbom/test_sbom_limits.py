@@ -1,0 +1,172 @@
+"""Limits of SBOMs: a document at each is read, one beyond it is refused by name; and what hostile ones cost."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from common.archive.inventory import ImageKind, ImageRecord
+from common.errors import ContentError
+from common.oci.image import digest_of
+from common.sbom import document, limits
+from common.sbom.document import Package, read
+from common.sbom.envelope import unwrapped
+from common.sbom.software import ImageSoftware, Selection, Software
+from exporter.report import software as page
+from tests.fakes import sboms
+from tests.samples import more
+
+DIGEST = digest_of(b"image")
+
+
+def spdx(packages: bytes) -> bytes:
+    return b'{"spdxVersion":"SPDX-2.3","packages":[' + packages + b"]}"
+
+
+def refused(raw: bytes) -> str:
+    with pytest.raises(ContentError) as raised:
+        read(raw)
+    return raised.value.message
+
+
+CYCLONEDX = b'{"bomFormat":"CycloneDX","specVersion":"1.6","components":[%b]}'
+
+
+def test_more_packages_than_any_image_has():
+    assert refused(spdx(b",".join([b"{}"] * (limits.MAX_PACKAGES + 1)))) == "more than 100000 packages"
+
+
+@pytest.mark.more
+def test_as_many_packages_as_are_read():
+    assert len(read(spdx(b",".join([b"{}"] * limits.MAX_PACKAGES))).packages) == limits.MAX_PACKAGES
+    nested = b'{"components":[' + b",".join([b"{}"] * (limits.MAX_PACKAGES - 1)) + b"]}"
+    assert len(read(CYCLONEDX % nested).packages) == limits.MAX_PACKAGES
+    assert refused(CYCLONEDX % (nested + b",{}")) == "more than 100000 packages"
+
+
+@pytest.mark.more
+def test_objects_and_values_within_packages():
+    references = b'{"externalRefs":[%b]}' % b",".join([b"{}"] * (limits.MAX_OBJECTS - 1))
+    assert len(read(spdx(references)).packages) == 1
+    assert "JSON objects" in refused(spdx(references + b",{}"))
+    values = b'{"x":[%b]}' % b",".join([b"0"] * (limits.MAX_VALUES + 1))
+    assert len(read(spdx(values)).packages) == 1
+    assert "values" in refused(spdx(values + b",{}"))
+
+
+@pytest.mark.more
+def test_bytes_of_a_document():
+    raw = spdx(b"")
+    assert read(raw + b" " * (limits.MAX_SIZE - len(raw))).packages == []
+    assert str(limits.MAX_SIZE) in refused(raw + b" " * (limits.MAX_SIZE - len(raw) + 1))
+    text = b"SPDXVersion: SPDX-2.3\nPackageName: a\n"
+    assert len(read(text + b"\n" * (limits.MAX_TAG_VALUE - len(text))).packages) == 1
+    assert "tag-value" in refused(text + b"\n" * (limits.MAX_TAG_VALUE - len(text) + 1))
+
+
+def test_what_a_document_says_about_itself():
+    def made(size: int) -> bytes:
+        return b'{"spdxVersion":"SPDX-2.3","creationInfo":"' + b"x" * (size - 2) + b'"}'
+
+    assert "what it says about itself" in refused(made(document.MAX_HEAD + 1))
+    assert "not JSON as an SBOM has it" in refused(made(document.MAX_HEAD))  # a text in place of an object
+    hashes = b'{"bomFormat":"CycloneDX","metadata":{"component":{"hashes":[%b]}}}' % b",".join([b"{}"] * 400_000)
+    assert "what it says about itself" in refused(hashes)
+
+
+@pytest.mark.parametrize(
+    ("depth", "good"), [(limits.MAX_DEPTH, True), (limits.MAX_DEPTH + 1, False), (400, False), (100_000, False)]
+)
+def test_components_within_components(depth, good):
+    nested = '{"name":"a","components":[' * depth + '{"name":"b"}' + "]}" * depth
+    raw = f'{{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{nested}]}}'.encode()
+    if good:
+        assert len(read(raw).packages) == depth + 1
+    else:
+        assert "nest deeper" in refused(raw) or "not JSON" in refused(raw)
+
+
+def test_subjects_of_a_statement():
+    def made(count: int) -> bytes:
+        return sboms.dumped(sboms.statement(sboms.SPDX_PREDICATE, sboms.spdx([]), *[DIGEST] * count))
+
+    assert unwrapped(made(limits.MAX_SUBJECTS)).subjects == {DIGEST}
+    with pytest.raises(ContentError, match="subjects"):
+        unwrapped(made(limits.MAX_SUBJECTS + 1))
+
+
+def test_long_texts_are_cut():
+    lengths = (limits.MAX_NAME, limits.MAX_VERSION, limits.MAX_LICENCE, limits.MAX_PURL)
+    purl = "pkg:rpm/" + "p" * (limits.MAX_PURL - 8)
+    exact = sboms.package("n" * limits.MAX_NAME, "v" * limits.MAX_VERSION, "l" * limits.MAX_LICENCE, purl)
+    longer = {key: value + "x" * 10_000 if isinstance(value, str) else value for key, value in exact.items()}
+    longer["externalRefs"] = [{"referenceType": "purl", "referenceLocator": purl + "x" * 10_000}]
+    for each, cut in ((exact, False), (longer, True)):
+        (found,) = read(sboms.dumped(sboms.spdx([each]))).packages
+        texts = (found.name, found.version, found.licence, found.purl)
+        assert tuple(map(len, texts)) == lengths
+        assert all(text.endswith("…") is cut for text in texts if text is not found.licence or cut)
+
+
+@pytest.mark.parametrize("size", [50_000, *more([4_000_000])])
+def test_hostile_documents_take_a_small_multiple_of_their_bytes(size):
+    """What two bytes stand for takes hundreds in memory: refused before it is decoded, or decoded piece by piece."""
+    hostile = [
+        spdx(b",".join([b"0"] * (size // 2))),
+        spdx(b",".join([b"[]"] * (size // 3))),
+        spdx(b'{"externalRefs":[' + b",".join([b"{}"] * (size // 3)) + b"]}"),
+        b'{"spdxVersion":"SPDX-2.3","creationInfo":{"creators":[' + b",".join([b'""'] * (size // 3)) + b"]}}",
+        b'{"payloadType":"application/vnd.in-toto+json","payload":"' + b"A" * size + b'"}',
+        b'{"dsseEnvelope":' * (size // 16),
+        b"[" * size,
+        b"SPDXVersion: SPDX-2.3\n" + b"<text>" * (size // 6),
+        b"SPDXVersion: SPDX-2.3\n" + b"PackageName: a\n" * (size // 15),
+    ]
+    for raw in hostile:
+        tracemalloc.start()
+        try:
+            inner = unwrapped(raw)
+            assert inner is not None
+            read(inner.document)
+        except ContentError:
+            pass
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 40 * size, raw[:40]
+
+
+def carried(*images: str) -> Software:
+    records = [
+        ImageRecord(f"registry.test/{name}:v1", DIGEST, "", ImageKind.RELATED, (), complete=True, needed_by=(), size=0)
+        for name in images
+    ]
+    return Software([ImageSoftware(DIGEST, [record]) for record in records])
+
+
+def test_a_result_has_room_for_so_many():
+    full = carried("one")
+    full.pairs = limits.MAX_PAIRS - 1
+    assert (full.has_room(1), full.has_room(2)) == (True, False)
+    full.packages = dict.fromkeys(range(limits.MAX_DISTINCT))
+    assert not full.has_room(0)
+
+
+def test_the_page_reads_so_much():
+    selection = Selection(size=page.MAX_READ, largest=page.MAX_LARGEST)
+    assert selection.takes(page.MAX_LARGEST, page.MAX_READ - page.MAX_LARGEST)
+    assert not selection.takes(page.MAX_LARGEST + 1, 0)
+    assert not selection.takes(1, page.MAX_READ)
+    assert Selection().takes(limits.MAX_WRAPPED, limits.MAX_WRAPPED)
+
+
+@pytest.mark.parametrize("more_than", [0, 1])
+def test_the_page_has_so_many_rows(more_than):
+    found = carried("one")
+    for number in range(page.MAX_ROWS + more_than):
+        licence = f"LicenseRef-{number % (page.MAX_LICENCES + more_than)}"
+        found.packages[Package(f"p{number}", "1", "rpm", licence, "")] = []
+    shown = page._shown(found)
+    assert (len(shown.rows), shown.packages) == (page.MAX_ROWS, page.MAX_ROWS + more_than)
+    assert (len(shown.licences), shown.all_licences) == (page.MAX_LICENCES, page.MAX_LICENCES + more_than)
