@@ -59,7 +59,7 @@ def _sbom(
     operators = tuple(dict.fromkeys(operator or ()))
     _require_known(opened, operators)
     found = software(opened, Selection(operators, package, licence), progress)
-    output.emit(document_of(found, opened.digest), lambda: _table(found))
+    output.emit(document_of(found, opened), lambda: _table(found, opened))
     return of_problems(found.problems)
 
 
@@ -74,11 +74,13 @@ def _require_known(archive: Archive, operators: tuple[str, ...]) -> None:
         )
 
 
-def _table(found: Software) -> list[str]:
+def _table(found: Software, archive: Archive) -> list[str]:
     # The summary is last: thousands of packages scroll what is above them away.
+    from common.archive.naming import heading_of
     from common.cli.results import problem_lines
 
-    return paragraphs(_packages(found), _licences(found), _without(found), problem_lines(found.problems), [_summary(found)])
+    summary = [heading_of(archive.inventory, archive.digest), _summary(found)]
+    return paragraphs(_packages(found), _licences(found), _without(found), problem_lines(found.problems), summary)
 
 
 def _packages(found: Software) -> list[str]:

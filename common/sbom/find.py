@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, documents_of
-from common.errors import ArchiveDamagedError, ContentError, NotFoundError
+from common.errors import ArchiveError, ContentError, MediumGoneError
 from common.oci.image import Digest, Manifest, described
 from common.sbom.envelope import STATEMENT, is_predicate
 
@@ -57,7 +57,7 @@ class Unread:
     """An attachment of an image whose manifest cannot be read."""
 
     subject: str
-    error: ArchiveDamagedError | ContentError
+    error: ArchiveError | ContentError
 
 
 class Images:
@@ -82,7 +82,9 @@ def carried(archive: ArchiveReader, images: Images) -> tuple[list[Carried], list
     for subject, digest, carriage in _manifests(archive.inventory, images):
         try:
             document = archive.document(digest)
-        except (ArchiveDamagedError, ContentError) as error:
+        except MediumGoneError:
+            raise
+        except (ArchiveError, ContentError) as error:
             unread.append(Unread(images.records[images.roots[subject][0]][0].source, error))
             continue
         if isinstance(document, Manifest):
@@ -149,14 +151,3 @@ def _sboms(document: Manifest) -> Iterator[Descriptor]:
         # oras gives any file the type of a tar, and the artifact its own.
         elif is_sbom or layer.media_type.startswith(_DOCUMENTS):
             yield layer
-
-
-def require_available(archive: ArchiveReader, digest: Digest) -> None:
-    """Raise NotFoundError for a blob that is not in this archive, with the reason."""
-    record = archive.inventory.blobs[digest]
-    if record.in_ is not None:
-        raise NotFoundError(f"it is in the earlier archive {record.in_}")
-    if record.missing is not None:
-        raise NotFoundError(f"it could not be fetched when the archive was made ({record.missing})")
-    if absent := archive.missing_volumes(digest):
-        raise NotFoundError(f"it is in {', '.join(absent[:3])}, which is missing")

@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageRecord, Problem, ProblemCode
-from common.errors import ArchiveDamagedError, ContentError, MediumGoneError, NotFoundError
+from common.errors import ArchiveDamagedError, ArchiveError, ContentError, MediumGoneError
 from common.oci.compression import decompressed
 from common.sbom.document import Document, Package, read
 from common.sbom.envelope import unwrapped
-from common.sbom.find import Images, carried, require_available
+from common.sbom.find import Images, carried
 from common.sbom.licences import identifiers
 from common.sbom.limits import MAX_DISTINCT, MAX_PAIRS, MAX_WRAPPED
 from common.text import counted
@@ -211,7 +211,7 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
         opened = _opened(archive, targets[0][0])
     except MediumGoneError:
         raise  # no fault of the SBOM: the medium comes back
-    except (ArchiveDamagedError, ContentError, NotFoundError) as error:
+    except (ArchiveError, ContentError) as error:
         for one, numbers in targets:
             _refuse(result, one, numbers, error)
         return
@@ -239,7 +239,6 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
 
 
 def _opened(archive: ArchiveReader, one: Carried) -> tuple[Document, frozenset[Digest] | None] | None:
-    require_available(archive, one.blob.digest)
     if one.blob.size > MAX_WRAPPED:
         raise ContentError(f"{one.blob.size} bytes; the limit is {MAX_WRAPPED}")
     inner = unwrapped(b"".join(decompressed(archive.content(one.blob.digest), MAX_WRAPPED)))
@@ -263,7 +262,7 @@ def _refuse(
     result: Software,
     one: Carried,
     numbers: Iterable[int],
-    error: ArchiveDamagedError | ContentError | NotFoundError,
+    error: ArchiveError | ContentError,
     code: ProblemCode = ProblemCode.SBOM_UNREADABLE,
 ) -> None:
     sbom = ReadSbom(one, error=error.message)
@@ -282,7 +281,7 @@ def _leave(result: Software, targets: Targets) -> None:
 
 def _problem(
     source: str,
-    error: ArchiveDamagedError | ContentError | NotFoundError,
+    error: ArchiveError | ContentError,
     what: str,
     code: ProblemCode = ProblemCode.SBOM_UNREADABLE,
 ) -> Problem:
@@ -300,10 +299,12 @@ def _too_many(archive: Digest, count: int) -> Problem:
     return Problem("warning", ProblemCode.SBOM_UNREADABLE, archive, message)
 
 
-def document_of(found: Software, archive: Digest) -> dict[str, Any]:
+def document_of(found: Software, archive: ArchiveReader) -> dict[str, Any]:
     """Return the JSON of the command `sbom`."""
     return {
-        "archive": archive,
+        "archive": archive.digest,
+        "name": archive.inventory.name or None,
+        "created": archive.inventory.created,
         "verified": False,  # neither the signatures of attestations nor the contents of images
         "images": [
             {
