@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 from importlib.metadata import metadata
 
 import pytest
 
-from tests.docs.reading import ROOT
+from tests.docs.reading import DOCUMENTS, ROOT
 
 
 def test_the_package_says_what_it_is_for_whom_and_where_it_runs():
@@ -43,3 +45,22 @@ def test_environments_and_builds_in_a_clone_are_ignored(tmp_path, name):
         assert (
             subprocess.run(["git", "-C", tmp_path / "containerignore", "check-ignore", "-q", kept], check=False).returncode == 1
         )
+
+
+@pytest.mark.more
+def test_the_source_of_a_release_has_its_pages_and_what_the_image_is_built_of(tmp_path):
+    pytest.importorskip("hatchling")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True)
+    (source,) = tmp_path.glob("hub_airgap-*.tar.gz")
+    with tarfile.open(source) as tar:
+        there = {name.partition("/")[2] for name in tar.getnames()}
+    assert {str(path.relative_to(ROOT)) for path in DOCUMENTS} <= there
+    copied = {
+        "Containerfile",
+        ".containerignore",
+        "pyproject.toml",
+        "LICENSE",
+        "deploy/requirements.lock",
+        "docs/man/hub-export.1",
+    }
+    assert copied <= there
