@@ -66,10 +66,19 @@ def title_of(inventory: Inventory) -> str:
     return title(inventory.name or "", inventory.created) or "archive"
 
 
-def heading_of(inventory: Inventory, digest: Digest) -> str:
+def heading(digest: Digest, name: str, created: str) -> str:
     """Return the first line of a result about an archive: name, date and the whole digest."""
-    known = title_of(inventory)
-    return f"{f'archive {known}' if inventory.name else known}, {digest}"
+    return _heading(name, ", ".join(filter(None, (title(name, created), digest))))
+
+
+def heading_of(inventory: Inventory, digest: Digest) -> str:
+    """Return the same of an inventory."""
+    return heading(digest, inventory.name or "", inventory.created)
+
+
+def _heading(name: str, text: str) -> str:
+    # Without a name a title begins with `archive`; with neither name nor date the text is a digest.
+    return text if not name and text.startswith("archive") else f"archive {text}"
 
 
 def label_of(inventory: Inventory, digest: Digest) -> str:
@@ -131,8 +140,10 @@ def printed(subject: str, name: str, moment: str) -> str:
 def holder_of(inventory: Inventory, digest: Digest) -> str:
     """Return where blobs are that an archive leaves out, for `is in …`."""
     bases = inventory.known_bases
-    kind = "the content confirmed by" if is_receipt(digest, bases) else "the earlier archive"
-    return f"{kind} {base_label(digest, bases)}"
+    if is_receipt(digest, bases):
+        return f"the content confirmed by {base_label(digest, bases)}"
+    known = bases.get(digest)
+    return f"the earlier {_heading(known.name if known else '', base_label(digest, bases))}"
 
 
 def base_labels(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[str]:

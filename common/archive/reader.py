@@ -191,7 +191,7 @@ class ArchiveReader:
     def _record(self, digest: Digest) -> BlobRecord:
         record = self.inventory.blobs.get(digest)
         if record is None:
-            raise NotFoundError(f"{digest}: not in archive {self.label}")
+            raise NotFoundError(f"{digest}: not in {self.label}")
         return record
 
     def _require_available(self, digest: Digest, record: BlobRecord) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
-from common.archive.naming import base_labels, heading_of
+from common.archive.naming import base_labels, heading_of, title
 from common.cli.results import label_lines, problem_lines, request_lines, totals
 from common.files import size_text
 from common.text import columns, counted, enumeration, indented, numbered, paragraphs, sanitize
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.catalog.steps import Chosen
     from exporter.distributed.part_directory import MadePart
     from exporter.report.preview import Preview
+    from exporter.settings import ArchiveTerms
     from exporter.workflow import Exported
 
 
@@ -200,15 +201,15 @@ def part_document(made: MadePart | None) -> Document:
     return {"part": str(made.directory), "volumes": list(made.volumes), "lost": made.record.lost}
 
 
-def part_table(made: MadePart | None) -> list[str]:
-    """Return the same for people."""
+def part_table(made: MadePart | None, terms: ArchiveTerms) -> list[str]:
+    """Return the same for people; `terms`: those of the whole archive."""
     if made is None:
         return ["nothing to do: the archive has fewer volumes than there are shards"]
     lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
     lost += [f"{counted(len(lost), 'blob')} could not be fetched; the same command asks for them again"] if lost else []
     # A part is always a range, so two numbers name it.
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
-    done = f"{made.directory}: {names} of {made.count}"
+    done = f"{made.directory}: {names} of {made.count}, {title(terms.name, terms.created)}"
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
     joins += " --scratch DIR" if made.record.lost and not isinstance(made.directory, Path) else ""
     return paragraphs(lost, [done], [f"When all parts are there: hub-export finish {joins}"])

@@ -127,7 +127,7 @@ def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, 
     from exporter import workflow
     from exporter.cli import listing
 
-    output.emit(listing.part_document(made), lambda: listing.part_table(made))
+    output.emit(listing.part_document(made), lambda: listing.part_table(made, plan.spec.terms))
     return workflow.outcome_of_part(made, plan.spec, strict=strict, whole=whole) if made is not None else ExitCode.DONE
 
 

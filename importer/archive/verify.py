@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.archive import parity
 from common.archive.inventory import needed_by
-from common.archive.naming import heading_of
+from common.archive.naming import heading
 from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
 from common.text import counted
@@ -57,12 +57,13 @@ class BadBlob:
 class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
-    `heading`: name, date and digest of the archive; `repairable`: the damaged volumes that have a parity file next to them.
+    `name` may be empty. `repairable`: the damaged volumes that have a parity file next to them.
     `neighbours`: what is next to the volumes and not signed with the given key.
     """
 
     inventory: Digest
-    heading: str
+    name: str
+    created: str
     signature: SignatureState
     volumes: tuple[VolumeResult, ...]
     checked: int
@@ -71,6 +72,11 @@ class VerifyResult:
     is_trusted: bool = True
     repairable: tuple[str, ...] = ()
     neighbours: Neighbours = NOTHING
+
+    @property
+    def heading(self) -> str:
+        """Name, date and digest of the archive."""
+        return heading(self.inventory, self.name, self.created)
 
     @property
     def ok(self) -> bool:
@@ -84,6 +90,8 @@ class VerifyResult:
         return {
             "ok": self.ok,
             "inventory": self.inventory,
+            "name": self.name or None,
+            "created": self.created,
             "signature": self.signature,
             "volumes": [{"name": volume.name, "status": volume.status.value} for volume in self.volumes],
             "blobs": {"checked": self.checked, "bad": bad},
@@ -148,7 +156,8 @@ def _result(
     lines = [f"{archive.inventory.volumes[r.number - 1].name}: {line}" for r in results for line in r.damage]
     return VerifyResult(
         inventory=archive.digest,
-        heading=heading_of(archive.inventory, archive.digest),
+        name=archive.inventory.name or "",
+        created=archive.inventory.created,
         signature=archive.found.signature,
         volumes=tuple(_statuses(archive, damaged)),
         checked=sum(result.checked for result in results) + len(split),

@@ -143,7 +143,7 @@ def test_layers_of_an_earlier_archive_are_named_or_read_there(exports, tmp_path)
     archive = exports.open("then")
     extract(archive, Wanted("oc"), tmp_path)  # its layer is new
     with pytest.raises(
-        ArchiveIncompleteError, match=r"installer of OpenShift 4.12.1: .* is in the earlier archive sha256:"
+        ArchiveIncompleteError, match=r"installer of OpenShift 4.12.1: .* is in the earlier archive of .* \(sha256:"
     ) as caught:
         extract(archive, Wanted("openshift-install"), tmp_path)
     assert "--earlier" in caught.value.hint

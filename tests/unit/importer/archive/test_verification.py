@@ -56,6 +56,8 @@ def test_a_whole_archive_is_ok(made, quick, jobs):
     assert result.document() == {
         "ok": True,
         "inventory": digest_of((made / "inventory.json").read_bytes()),
+        "name": None,
+        "created": "2026-01-31T12:00:00Z",
         "signature": "absent",
         "volumes": [{"name": name, "status": "ok"} for name in (V1, V2, V3)],
         "blobs": {"checked": 0 if quick else 5, "bad": []},

@@ -88,6 +88,8 @@ def test_a_receipt_is_named_by_the_archives_that_it_confirms():
     assert naming.holder_of(inventory, ONE).startswith("the content confirmed by receipt sha256:1")
     assert naming.holder_of(inventory, TWO) == f"the earlier archive week-47 of 2026-11-23 ({short(TWO)})"
     assert naming.holder_of(inventory, THREE) == f"the earlier archive {THREE}"
+    unnamed = replace(inventory, bases={TWO: BaseRecord(DATE)})
+    assert naming.holder_of(unnamed, TWO) == f"the earlier archive of 2026-11-23 ({short(TWO)})"
 
 
 def test_a_reader_has_limits_for_bases():
