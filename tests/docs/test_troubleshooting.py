@@ -11,6 +11,8 @@ PAGE = ROOT / "docs/troubleshooting.md"
 _CLUSTER = {"x509: certificate signed by unknown authority", "manifest unknown"}  # texts of nodes
 # What the programs put together of two texts.
 _COMPOSED = {
+    "… has no package …": ('f"… has no … …"',),
+    "… has no channel …": ('f"… has no … …"',),
     "the archive is NOT whole": ("the archive is …", "NOT whole"),
     ": no command of …": (": no … of …",),
 }
