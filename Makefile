@@ -1,4 +1,4 @@
-# `make dev | lint | test | test-all | test-pythons | bench | man | lock | demo` is all there is.
+# `make dev | lint | test | test-all | test-pythons | bench | man | pictures | lock | demo` is all there is.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -16,7 +16,7 @@ OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 # Bytecode is kept: the tests start the programs hundreds of times, and compiling every module each time takes most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: dev lint test test-all test-pythons pythons pulp bench man lock demo tools
+.PHONY: dev lint test test-all test-pythons pythons pulp bench man pictures lock demo tools
 dev: $(STAMP)
 
 # What is locked, with hashes, from whichever index pip is configured for; then the programs, built with what is there.
@@ -102,6 +102,10 @@ bench: dev
 
 man: dev
 	$(BIN)/python -m tests.man_pages
+
+# Screenshots of the report and of the page of a deploy, into docs/pictures.
+pictures: dev
+	$(BIN)/python -m tests.pictures
 
 # What kits, the container image and this environment install, renewed for each release. The same BEFORE gives the same files.
 lock: BEFORE ?= $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
