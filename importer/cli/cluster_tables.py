@@ -203,8 +203,10 @@ def undone_rows(done: UndoResult) -> list[str]:
         )
         for one in done.objects
     ]
-    # Undo goes back to before the first of them, not before the last.
-    archives = ["imports that are undone:", *indented([each.label for each in done.archives])] if done.archives else []
+    # All of them: undo goes back to before the first, not before the last.
+    archives = (
+        ["undo goes back to before these imports:", *indented([each.label for each in done.archives])] if done.archives else []
+    )
     return [*archives, *columns(rows)]
 
 

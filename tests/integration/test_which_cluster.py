@@ -305,6 +305,8 @@ def test_each_deploy_has_a_page_of_its_own_that_says_who_and_where(here):
     digest = Archive.open([here.archive]).digest
     assert page.name.endswith(f"-{digest.partition(':')[2][:12]}.html")
     assert f"{page.name}: what was done, as a page" in first.stderr
+    known = run("hub-import", "status", "--kubeconfig", here.kubeconfig).stdout.splitlines()
+    assert any(line.startswith("last import: archive of ") and digest[:19] in line for line in known)
     text = page.read_text()
     seen = " ".join(re.sub("<[^>]+>", " ", text).split())
     assert f"Run by {getpass.getuser()} on {socket.gethostname()}, as tester of the cluster" in seen

@@ -87,7 +87,7 @@ def test_undo_lists_all_imports():
     )
     shown = cluster_tables.undone_rows(UndoResult(SimpleNamespace(), [], archives))
     assert shown[:3] == [
-        "imports that are undone:",
+        "undo goes back to before these imports:",
         "  week-46 of 2026-11-23 (sha256:000000000000…)",
         "  week-47 of 2026-11-23 (sha256:000000000000…)",
     ]
