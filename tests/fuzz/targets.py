@@ -18,10 +18,14 @@ from pathlib import Path
 from common.archive import checksums, frames, inventory_file, receipt, rerequest
 from common.archive.signature import Verifier
 from common.oci.compression import decompressed
-from common.oci.image import Descriptor, digest_of
+from common.oci.image import Descriptor, digest_of, parse_digest
 from common.oci.image_file import ImageFile
 from common.registry.settings import RegistrySettings
+from common.sbom.document import read as read_sbom
+from common.sbom.envelope import unwrapped
+from common.sbom.licences import identifiers
 from common.serialization import pretty_json
+from common.text import is_visible
 from exporter.archive import output
 from exporter.catalog.readers import bundle_image, catalog_image, file_based, layer_tree, oci_layout, package_manifests, sqlite
 from exporter.catalog.selection import select
@@ -37,7 +41,7 @@ from exporter.report.preview import Preview
 from exporter.settings import ExportSettings
 from importer.programs.stamp import IMAGE, VERSION, Stamp
 from importer.serving.htpasswd import Htpasswd
-from tests.fakes import reports
+from tests.fakes import reports, sboms
 from tests.fakes.archives import CUT, noise
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.databases import csv, database
@@ -459,6 +463,27 @@ def _manifests():
     ]
 
 
+def _sboms() -> list[bytes]:
+    digest = digest_of(b"image")
+    packages = [sboms.rpm("bash", "5.1.8", "GPL-3.0-or-later"), sboms.root("app", digest)]
+    licences = [sboms.licensed("MIT"), {"expression": "MIT OR Zlib"}, {"license": {"name": "Acme, v1"}}]
+    cyclonedx = sboms.cyclonedx([sboms.component("a", "1", *licences, components=[sboms.component("b", "2")])], about=digest)
+    statement = sboms.statement(sboms.SPDX_PREDICATE, sboms.spdx(packages), digest)
+    documents = (sboms.spdx(packages), cyclonedx, statement, sboms.envelope(statement), sboms.bundle(statement))
+    return [sboms.dumped(document) for document in documents]
+
+
+def _sbom(raw: bytes, _folder: Path) -> None:
+    opened = unwrapped(raw)
+    if opened is None:
+        return
+    found = read_sbom(opened.document)
+    for package in found.packages:
+        assert all(len(text) <= 500 and all(map(is_visible, text)) for text in package)
+        assert identifiers(package.licence)
+    assert all(parse_digest(digest) for digest in (*found.named, *(opened.subjects or ())))
+
+
 TARGETS = (
     Target("inventory", lambda: [inventory_file.encode(CUT.inventory(CUT.layout()))], _inventory, JSON),
     Target("frame", lambda: [frames.compress(noise("frame", 3000) + bytes(5000))], _frames),
@@ -481,6 +506,8 @@ TARGETS = (
     Target("OCI layout", _layout_tar, _layout),
     Target("image set", lambda: [_IMAGE_SET, _OWN_IMAGE_SET], lambda raw, _folder: imageset.parse(raw, "fuzz"), TEXT, 0.3),
     Target("list of images", lambda: [b"# a\nregistry.test/a/b@sha256:0=a/b:v1\nregistry.test/c\n"], lambda raw, folder: plan_mapping.read(at(folder, "images", raw)), TEXT),
+    Target("SBOM", _sboms, _sbom, JSON),
+    Target("SBOM, tag-value", lambda: [sboms.tag_value("left-pad", "1.3.0", "MIT OR Zlib").encode()], _sbom, TEXT),
     Target("target profile", _profiles, _profile, JSON),
     Target("lock file", _locks, _lock, TEXT, 0.2),
     Target("public key", lambda: [_PUBLIC], _key, TEXT),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
 import subprocess
 
 import pytest
+import zstandard
 
+from common.archive.reader import Archive
 from common.oci.image import Digest, hex_of
+from common.sbom import limits
 from tests.fakes import sboms
+from tests.fakes.archives import noise
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
+from tests.fakes.object_store import BUCKET, object_store
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sboms import attached, attestation, component, licensed, package, rpm, statement
 from tests.fakes.sites import made_once
@@ -177,8 +183,6 @@ def test_the_table_ends_with_what_is_not_known(archive):
 def test_jq_reads_the_same_from_the_blob(archive):
     """jq alone takes the packages out of the attachment of Konflux's form."""
     found = images_of(sbom(archive))["konflux"]["sboms"][0]["digest"]
-    from common.archive.reader import Archive
-
     raw = b"".join(bytes(chunk) for chunk in Archive.open([archive]).content(found))
     query = '.packages[] | select(.primaryPackagePurpose != "CONTAINER") | [.name, .versionInfo, .licenseDeclared]'
     said = subprocess.run(["jq", "-c", query], input=raw, capture_output=True, check=True).stdout.decode().splitlines()
@@ -197,3 +201,141 @@ def test_the_report_has_licences_packages_and_what_is_not_known(archive):
     assert "<td>openssl-libs</td><td>3.0.7-27.el9</td><td>rpm</td>" in section
     assert "1 image without an SBOM" in section
     assert "org/bare:v1" in section
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_parts_make_the_page_of_one_process(tmp_path):
+    """The SBOMs are read back from the closed volumes, in whichever process they were fetched."""
+    plan, whole, output = tmp_path / "plan.json", tmp_path / "whole", tmp_path / "out"
+    with FakeRegistry() as source:
+        _images(source)
+        source.add_image("org/filler", image([noise("filler", 1_500_000)]), "v1")
+        asked = [part for name in (*NAMES, "filler") for part in ("--image", f"{source.host}/org/{name}:v1")]
+        trust = ["--insecure", source.host]
+        planned = run("hub-export", "plan", *asked, *trust, "--volume-size", "600KiB", "--output", plan)
+        assert planned.status == 0, planned.stderr
+        assert "software" not in planned.stdout
+        assert run("hub-export", "create", "--plan", plan, *trust, "--output", whole).status == 0
+        volumes = len(list(whole.glob("volume-*.zst")))
+        assert volumes >= 3
+        for part in ("1", f"2-{volumes}"):
+            assert run("hub-export", "create", "--plan", plan, *trust, "--volumes", part, "--output", output).status == 0
+    assert run("hub-export", "finish", output, "--output", output).status == 0
+    assert contents(output)["report.html"] == contents(whole)["report.html"]
+    assert b"openssl-libs" in contents(output)["report.html"]
+
+
+@pytest.mark.more
+def test_object_storage_has_the_same_page_and_the_same_command(tmp_path):
+    plan, whole = tmp_path / "plan.json", tmp_path / "whole"
+    with FakeRegistry() as source, object_store(tmp_path / "s3") as store:
+        _images(source)
+        source.add_image("org/filler", image([noise("filler", 1_500_000)]), "v1")
+        asked = [part for name in (*NAMES, "filler") for part in ("--image", f"{source.host}/org/{name}:v1")]
+        trust, place = ["--insecure", source.host], f"s3://{BUCKET}/a"
+        assert run("hub-export", "plan", *asked, *trust, "--volume-size", "600KiB", "--output", plan).status == 0
+        assert run("hub-export", "create", "--plan", plan, *trust, "--output", whole).status == 0
+        (tmp_path / "scratch").mkdir()
+        made = run(
+            *("hub-export", "create", "--plan", plan, *trust, "--output", place, "--scratch", tmp_path / "scratch"),
+            env=store.environment,
+        )
+        assert made.status == 0, made.stderr
+        assert (store.root / BUCKET / "a" / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+        found = run("hub-import", "sbom", place, "--format", "json", env=store.environment)
+        assert found.json == sbom(whole)
+
+
+SHORT = sboms.spdx([package("zlib", "1.3", "Zlib")])
+GOOD = {
+    "gzip": gzip.compress(sboms.dumped(SHORT)),
+    "zstd": zstandard.compress(sboms.dumped(SHORT)),
+    "utf16": json.dumps(SHORT).encode("utf-16"),
+}
+BROKEN = {
+    "xml": (b"<bom xmlns='http://cyclonedx.org/schema/bom/1.5'/>", "an SBOM as XML is not read"),
+    "cut": (b'{"spdxVersion":"SPDX-2.3","packages":[{"na', "not JSON as an SBOM has it"),
+    "syft": (b'{"artifacts":[],"schema":{"version":"16"}}', "the format of syft is not read"),
+    "bomb": (gzip.compress(b" " * (limits.MAX_WRAPPED + 1)), "grows past its limit"),
+    "deep": (b'{"bomFormat":"CycloneDX","components":' + b"[" * 100_000, "not JSON as an SBOM has it"),
+}
+
+
+def _hostile(folder):
+    with FakeRegistry() as source:
+        for name, raw in {**GOOD, **{name: raw for name, (raw, _) in BROKEN.items()}}.items():
+            app = image([name.encode()])
+            source.add_image(f"org/{name}", app, "v1")
+            source.add_image(f"org/{name}", attached(raw, f"{sboms.SPDX}+{name}"), f"sha256-{hex_of(app.digest)}.sbom")
+        other = image([b"other"])
+        source.add_image("org/other", other, "v1")
+        lying = attestation(sboms.SPDX_PREDICATE, SHORT, OTHER)
+        source.add_image("org/other", lying, f"sha256-{hex_of(other.digest)}.att")
+        some = image([b"some"])
+        source.add_image("org/some", some, "v1")
+        hidden = sboms.spdx([package("e\u202evil\x1b[2J", "1", "<script>alert(1)</script>"), {"name": 7}])
+        source.add_image("org/some", attached(hidden, sboms.SPDX), f"sha256-{hex_of(some.digest)}.sbom")
+        done = create(source.host, folder / "out", names=(*GOOD, *BROKEN, "other", "some"))
+    assert done.status == 0, done.stderr
+    assert done.json["problems"] == []
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    return made_once(tmp_path_factory, _hostile) / "out"
+
+
+def test_what_cannot_be_read_is_a_warning_and_the_others_are_read(hostile):
+    found = sbom(hostile)
+    images = images_of(found)
+    assert {name for name, image in images.items() if image["state"] == "read"} == {*GOOD, "some"}
+    assert [len(named(found)["zlib"]["images"]), len(found["packages"])] == [len(GOOD), 2]
+    problems = {re.search(r"org/(\w+)", each["subject"])[1]: each for each in found["problems"]}
+    assert {name: each["code"] for name, each in problems.items()} == {
+        **dict.fromkeys([*BROKEN, "some"], "sbom-unreadable"),
+        "other": "sbom-mismatch",
+    }
+    assert {each["severity"] for each in problems.values()} == {"warning"}
+    for name, (_, why) in BROKEN.items():
+        assert why in problems[name]["message"]
+        assert why in images[name]["sboms"][0]["error"]
+    assert "1 package of its SBOM" in problems["some"]["message"]
+
+
+def test_texts_of_strangers_are_shown_and_do_nothing(hostile):
+    shown = run("hub-export", "sbom", hostile).stdout
+    page = (hostile / "report.html").read_text()
+    for text in (shown, page):
+        assert "evil[2J" in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "&lt;script&gt;alert(1)" in page
+    assert "7 SBOM problems" in page
+
+
+def test_damage_of_the_archive_is_an_error_and_a_missing_volume_is_said(archive, tmp_path):
+    shutil.copytree(archive, tmp_path / "out")
+    opened = Archive.open([tmp_path / "out"])
+    digest = images_of(sbom(archive))["konflux"]["sboms"][0]["digest"]
+    (piece,) = opened.inventory.blobs[digest].pieces
+    with (tmp_path / "out" / opened.inventory.volumes[piece.volume - 1].name).open("r+b") as volume:
+        volume.seek(piece.offset + piece.stored // 2)
+        volume.write(b"damaged")
+    done = run("hub-import", "sbom", tmp_path / "out", "--format", "json")
+    assert (done.status, [each["code"] for each in done.json["problems"]]) == (3, ["archive-damaged"])
+    assert "left-pad" in named(done.json)
+
+
+def test_an_increment_says_where_its_sboms_are(tmp_path):
+    with FakeRegistry() as source:
+        _images(source)
+        assert create(source.host, tmp_path / "first").status == 0
+        done = create(source.host, tmp_path / "next", "--since", tmp_path / "first")
+        assert done.status == 0, done.stderr
+    found = sbom(tmp_path / "next")
+    assert found["packages"] == []
+    assert {each["code"] for each in found["problems"]} == {"sbom-unreadable"}
+    assert all("is in the earlier archive" in each["message"] for each in found["problems"])
