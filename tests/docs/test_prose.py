@@ -27,7 +27,7 @@ IDIOMS = re.compile(
 
 def sentences(text):
     """Give the sentences of a page: of paragraphs, list items and cells of tables."""
-    text = re.sub(r"^```.*?^```$|<!--.*?-->", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```$|<!--.*?-->|<picture>.*?</picture>", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"`[^`\n]*`", "CODE", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", "LINK", text)
     for part in re.split(r"\n\s*\n|\n\s*(?:[*-]|\d+\.) |\n#+ |\||\n\|", text):

@@ -132,7 +132,7 @@ def anchors(path):
 def test_links_lead_somewhere(path):
     text = re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL))
     dead = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"(?:\]\(|src(?:set)?=\")([^)\s\"]+)[)\"]", text):
         if re.match("[a-z]+:", target):
             continue
         file, _, anchor = target.partition("#")
