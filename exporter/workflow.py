@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from common.archive import inventory_file
 from common.errors import ExitCode, UsageError, first_of, of_problems
 from common.oci.image import digest_of
+from exporter.archive import finished
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.archive.fetch import fetch
-from exporter.archive.output import CATALOGS, make_directory, prepared
+from exporter.archive.output import CATALOGS, make_directory, prepared, tidy_finished
 from exporter.context import opened
 from exporter.distributed import finishing, part_directory, plan_file, s3
 from exporter.kit import making
@@ -56,10 +57,14 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The result of an export: the inventory of its archive, and the kit next to it where one was requested."""
+    """The result of an export: the inventory of its archive, and the kit next to it where one was requested.
+
+    `is_new`: it was made now, and not by an earlier run of the same request.
+    """
 
     inventory: Inventory
     kit: Kit | None = None
+    is_new: bool = True
 
     @property
     def digest(self) -> Digest:
@@ -72,23 +77,40 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
 
     Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
     under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
-    An image that cannot be fetched is a problem, not an error.
+    An image that cannot be fetched is a problem, not an error. A finished archive of the same request is returned as it is.
     """
+    there = _finished(settings.output)
     with (
-        prepared(settings.output, with_parity=bool(settings.parity)),
-        opened(settings.registry, progress, settings.output / CATALOGS) as context,
+        prepared(settings.output, with_parity=bool(settings.parity), finished=there is not None),
+        opened(settings.registry, progress, None if there else settings.output / CATALOGS) as context,
     ):
         planned = rerequest_plan.make(settings.only, settings, context) if settings.only else planning.make(settings, context)
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
+        spec = ArchiveSpec(planned.plan, planned.terms(settings))
+        if there is not None:
+            finished.require_same(there, spec, settings.making)
+            lacks_kit = kit is not None and not (settings.output / "kit").exists()
+            return Exported(there, making.make(kit, progress) if kit and lacks_kit else None, is_new=False)
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
-        return Exported(fetch(ArchiveSpec(planned.plan, planned.terms(settings)), settings.making, context, report), made)
+        return Exported(fetch(spec, settings.making, context, report), made)
+
+
+def _finished(directory: Path) -> Inventory | None:
+    """Return the inventory of the archive that an output directory has, if any."""
+    if directory.is_dir():
+        tidy_finished(directory)
+    return finished.inventory_in(directory)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
     """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
     # The plan may have been made days ago, with other flags: the checks of `export` apply again.
     check(found.spec.plan, strict=strict)
+    there = _finished(work.output)
+    if there is not None:
+        finished.require_same(there, found.spec, work)
+        return Exported(there, is_new=False)
     with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as context:
         return Exported(fetch(found.spec, work, context, Report(found.facts, work)))
 

@@ -30,8 +30,10 @@ def import_main() -> None:
 
 
 def prepare() -> None:
-    """Find the packages of this installation first, and end quietly at Ctrl-C until `common.interruption` handles it."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    """Find the packages of this installation first, and end quietly at a signal until `common.interruption` handles it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
     stdlib = os.path.dirname(os.__file__)  # noqa: PTH120
     archive = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     # The standard library stays in front of everything: site-packages may have backports of its modules.

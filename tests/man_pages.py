@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from common.cli.examples import EXAMPLES
 from common.cli.options import named
 from common.distribution import VERSION
 from common.errors import MEANINGS
@@ -85,6 +86,7 @@ def _command(node: Any, program: str, name: str) -> str:
     lines.append(".SH OPTIONS")
     for each in options:
         lines += _option(each)
+    lines += [".SH EXAMPLES", ".nf", *map(_text, EXAMPLES[f"{program} {name}"]), ".fi"]
     lines += _status()
     lines += [".SH ENVIRONMENT", "Every option can also be set in the environment:"]
     for each in options:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from common.cli import terminal
-from common.cli.help import as_flag, print_help
+from common.cli.help import as_flag, print_help, usage
 from common.errors import ExitCode, UsageError
 from common.oci.reference import DOCKER, is_host, scheme_of, without_docker
 
@@ -82,8 +82,11 @@ class Group(_Helped, TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the begin of a command line."""
-        if ctx.resilient_parsing or not args:
+        if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
+        if not args:  # typer draws this with rich, 0.1 s
+            self.format_help(ctx, None)
+            raise typer.Exit(int(ExitCode.USAGE))
         known = {name for each in self.get_params(ctx) for name in each.opts}
         return _ended(lambda: super(Group, self).parse_args(ctx, self._replaced(ctx, args, known)))
 
@@ -391,8 +394,7 @@ class _Line:
             if self._command == "login":  # the others may be a name and a password: they are not printed
                 hint = "Wanted: the registry alone; --username NAME, and the password is asked for."
                 raise UsageError("more than one argument", hint=hint)
-            usage = self.ctx.command.get_usage(self.ctx).removeprefix("Usage: ")
-            raise UsageError(error.format_message().rstrip("."), hint=f"Wanted: {usage}") from None
+            raise UsageError(error.format_message().rstrip("."), hint=f"Wanted: {usage(self.ctx.command, self.ctx)}") from None
         name = parameter.opts[0] if parameter.param_type_name == "option" else _metavar(parameter)
         if kind == "MissingParameter":
             self._explain_host(parameter)
@@ -464,6 +466,9 @@ class _Line:
         return str(self.ctx.info_name)
 
 
+_PAGE = "docs/how-to/from-oc-mirror.md, Words of other tools"
+
+
 def with_habits(epilog: str | None, ctx: Any) -> str:
     """Return the end of a help with the words of other tools that the command understands or answers."""
     from common.cli import habits
@@ -473,7 +478,8 @@ def with_habits(epilog: str | None, ctx: Any) -> str:
     rows = habits.help_lines(_program(ctx), command, known)
     title = "\b\nIn place of words of oc-mirror, oc, skopeo, podman, hauler, zarf and imgpkg:"
     kept = (epilog or "").partition(title)[0].rstrip()
-    return "\n\n".join(part for part in (kept, "\n".join([title, *rows]) if rows else "") if part)
+    table = "\n".join([title, *rows, "", f"All of them, and those that are answered: {_PAGE}"])
+    return "\n\n".join(part for part in (kept, table if rows else "") if part)
 
 
 def _ended(parse: Any) -> list[str]:

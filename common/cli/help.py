@@ -56,9 +56,13 @@ class _Page:
 
     def text(self) -> str:
         """Return all of it."""
-        lines = ["", f" {self._styled(self._command.get_usage(self._ctx), _BOLD)}", ""]
+        lines = ["", *(f" {self._styled(line, _BOLD)}" for line in self._wrapped_usage()), ""]
         for paragraph in _paragraphs(self._command.help):
             lines += [*self._wrapped(paragraph), ""]
+        from common.cli.examples import EXAMPLES
+
+        if examples := EXAMPLES.get(self._ctx.command_path, ()):
+            lines += [f" Example{'s' * (len(examples) > 1)}:", *map(self._example, examples), ""]
         for title, rows in self._panels().items():
             lines += self._panel(title, rows)
         lines.append("")
@@ -74,13 +78,18 @@ class _Page:
             if record is not None:
                 own = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 panel = found.setdefault(getattr(parameter, "rich_help_panel", None) or own, [])
-                panel.append((*_split(record[0]), record[1].replace("\n", " "), parameter.required))
+                # The star says that it is required.
+                about = record[1].replace("\n", " ").removesuffix("[required]").rstrip()
+                names = _split(record[0]) if own == "Options" else (str(parameter.metavar), "")
+                panel.append((*names, about, parameter.required))
         if isinstance(self._command, TyperGroup):
             for name in self._command.list_commands(self._ctx):
                 command = self._command.get_command(self._ctx, name)
                 if command is not None and not command.hidden:
                     panel = found.setdefault(getattr(command, "rich_help_panel", None) or "Commands", [])
                     panel.append((name, "", command.short_help or next(iter(_paragraphs(command.help)), ""), False))
+        for title in found.keys() - {"Arguments", "Commands"}:
+            found[title].sort(key=lambda row: not row[3])  # what a command cannot do without is first
         return {title: rows for title, rows in found.items() if rows}
 
     def _panel(self, title: str, rows: list[tuple[str, str, str, bool]]) -> Iterator[str]:
@@ -117,8 +126,25 @@ class _Page:
             return [f" {line}" for line in paragraph.lstrip("\b\n").splitlines()]
         return [f" {line}" for line in textwrap.wrap(paragraph, self._width - 2, break_on_hyphens=False)]
 
+    def _example(self, text: str) -> str:
+        """Return a command that can be copied, also where it is longer than a line."""
+        return "   " + " \\\n       ".join(
+            textwrap.wrap(text, self._width - 11, break_on_hyphens=False, break_long_words=False)
+        )
+
+    def _wrapped_usage(self) -> list[str]:
+        return textwrap.wrap(f"Usage: {usage(self._command, self._ctx)}", self._width - 2, subsequent_indent="    ")
+
     def _styled(self, text: str, style: str) -> str:
         return f"\033[{style}m{text}\033[0m" if self._colours and text.strip() else text
+
+
+def usage(command: Any, ctx: Any) -> str:
+    """Return how a command is called: its name, options, and arguments, in brackets where they may be left out."""
+    words = [ctx.command_path, "[OPTIONS]"]
+    arguments = [each for each in command.get_params(ctx) if each.param_type_name == "argument"]
+    words += [str(each.metavar) if each.required else f"[{each.metavar}]" for each in arguments]
+    return " ".join([*words, *(["COMMAND …"] if isinstance(command, TyperGroup) else [])])
 
 
 def _split(record: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ def add_login(app: typer.Typer) -> None:
 
 def _login(
     registry: Annotated[str, typer.Argument(metavar="HOST[:PORT][/NAMESPACE]", help="The registry to log in to.")],
-    username: Annotated[str | None, typer.Option("--username", "-u", help="Asked for when left out.")] = None,
+    username: Annotated[str | None, typer.Option("--username", "-u", metavar="NAME", help="Asked for when left out.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password or token from standard input.")
     ] = False,

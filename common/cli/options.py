@@ -292,7 +292,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 def application(about: str) -> typer.Typer:
     """Return a program without commands yet; `about` is the sentence that its `--help` begins with."""
-    app = typer.Typer(cls=Group, help=about, no_args_is_help=True, context_settings={"help_option_names": HELP})
+    app = typer.Typer(cls=Group, help=about, context_settings={"help_option_names": HELP})
     app.callback()(version_option)
     return app
 

@@ -284,17 +284,18 @@ def require_free(path: Path) -> list[str]:
 
 
 @contextmanager
-def prepared(directory: Path, *, with_parity: bool = False) -> Iterator[None]:
+def prepared(directory: Path, *, with_parity: bool = False, finished: bool = False) -> Iterator[None]:
     """Hold an output directory in which an archive may be made; a failure before the archive was begun leaves no files.
 
-    `with_parity`: the archive gets parity files. Raises UsageError where it cannot be made here.
+    `with_parity`: the archive gets parity files. `finished`: a whole one is there. Raises UsageError where none can be made.
     """
     if with_parity:
         parity.require_coder()  # before the lookups, which take minutes
     existed = directory.exists()
     make_directory(directory, "--output")
     tidy_finished(directory)
-    require_free(directory)  # before anything is fetched; OutputDirectory claims the directory for good
+    if not finished:
+        require_free(directory)  # before anything is fetched; OutputDirectory claims the directory for good
     try:
         yield
     except Exception:

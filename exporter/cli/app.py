@@ -244,6 +244,7 @@ def create(
     if manifests_only:
         return _write_mapping(settings, output)
     made = workflow.export(settings, output.begin(), kit)
+    listing.tell_finished(made, directory)
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
 

@@ -10,6 +10,7 @@ import msgspec
 
 from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.archive.naming import base_labels, heading_of, title
+from common.cli import terminal
 from common.cli.results import label_lines, problem_lines, request_lines, totals
 from common.files import size_text
 from common.text import columns, counted, enumeration, indented, numbered, paragraphs, sanitize
@@ -168,6 +169,12 @@ def created_document(made: Exported, directory: Path | str) -> Document:
         "problems": inventory.problems,
         **({"kit": kit.document(made.kit)} if made.kit else {}),
     }
+
+
+def tell_finished(made: Exported, directory: Path | str) -> None:
+    """Report on stderr that an archive was there already."""
+    if not made.is_new:
+        terminal.tell(f"{directory} is already complete: the same request made it, and nothing was fetched")
 
 
 def created_table(made: Exported, directory: Path | str) -> list[str]:

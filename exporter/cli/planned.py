@@ -118,6 +118,7 @@ def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict:
     from exporter import workflow
     from exporter.cli import listing
 
+    listing.tell_finished(made, place.where)
     output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where))
     return workflow.outcome_of(made, strict=strict)
 

@@ -1,11 +1,18 @@
 """Every command explains itself."""
 
+import contextlib
+import io
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from common.cli.examples import EXAMPLES
+from common.cli.options import named
+from exporter.cli.app import app as hub_export
+from importer.cli.app import app as hub_import
 from tests.fakes.commands import BIN, run
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +58,37 @@ def test_the_first_panel_of_options_is_short_and_flags_show_no_type(program, com
     panels = dict(re.findall(r"^╭─ (.+?) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL))
     assert 1 <= len(re.findall(r"^│[ *]+--\w", panels["Options"], re.MULTILINE)) <= 12
     assert "<bool>" not in shown
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_every_command_has_an_example_that_it_understands(program):
+    """Each example is parsed; the commands of how-tos are run (tests/docs)."""
+    root = named({"hub-export": hub_export, "hub-import": hub_import}[program], program)
+    for name, command in root.commands.items():
+        for example in EXAMPLES[f"{program} {name}"]:
+            words = shlex.split(example.partition(" < ")[0])
+            context = root.make_context(program, words[1:2])
+            assert words[:2] == [program, name]
+            assert command.make_context(name, words[2:], parent=context)
+            assert f"   {example}\n" in _help(program, root, name).replace(" \\\n       ", " ")
+    assert {each.partition(" ")[2] for each in EXAMPLES if each.startswith(program)} == set(root.commands)
+
+
+def _help(program, root, name):
+    context = root.make_context(program, [name])
+    command = root.commands[name]
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        command.format_help(command.context_class(command, info_name=name, parent=context), None)
+    text = shown.getvalue()
+    # Required options are first, and nothing shows a type of Python or brackets within brackets.
+    rows = [line for line in text.splitlines() if line.startswith("\u2502")]
+    panel = text.partition("\u256d\u2500 Options")[2].partition("\u2570")[0]
+    stars = [line[2] == "*" for line in panel.splitlines() if line[2:6].strip("* ").startswith("-")]
+    assert stars == sorted(stars, reverse=True), panel
+    assert not re.search(r"<(str|path|bool|int|list\[)|\[\[|\{[A-Z]", text), text
+    assert rows
+    return text
 
 
 @pytest.mark.parametrize("program", COMMANDS)

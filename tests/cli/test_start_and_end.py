@@ -99,6 +99,15 @@ def test_the_programs_begin_where_signals_are_handled():
     assert '\nhub-export = "hub_airgap:export_main"  # ADR 0074\nhub-import = "hub_airgap:import_main"\n' in text
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", *more(["SIGINT", "SIGHUP"])])
+def test_a_signal_before_anything_is_loaded_ends_with_130(name):
+    """Also before `common.interruption`, which is found by the path that `prepare` orders."""
+    code = f"import os, signal, hub_airgap; hub_airgap.prepare(); os.kill(os.getpid(), signal.{name})"
+    begun = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); {code}"  # the tests may run under nohup
+    done = subprocess.run([sys.executable, "-c", begun], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_nohup_is_respected(tmp_path):
     """A SIGHUP that is ignored when the program starts stays so: it ends by itself, with its own status."""
     ignoring = 'trap "" HUP; exec "$@"'

@@ -23,10 +23,10 @@ sys.argv = sys.argv[1:]
 """
 
 
-def loaded(*command, env=None):
+def loaded(*command, env=None, status=0):
     given = {"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", **(env or {})}
     done = subprocess.run([sys.executable, "-c", ASK, *command], env=given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout, set(done.stderr.split())
 
 
@@ -45,6 +45,15 @@ def test_help_loads_no_renderer_and_nothing_that_commands_need(command, most):
     assert f"Usage: {' '.join(command[:-1])}" in shown
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
     assert len(modules) <= most, "what is new? python -X importtime says what it costs"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], *more([["crate"], ["create"], ["create", "--retry-times", "3"], ["list", "--openshift", "4"]])]
+)
+def test_a_usage_error_loads_no_renderer(arguments):
+    """typer draws the help of a program without arguments with rich."""
+    _, modules = loaded("hub-export", *arguments, status=2)
+    assert {name.partition(".")[0] for name in modules} & (HEAVY - {"pydantic"}) == set()
 
 
 @pytest.mark.parametrize("program", ["hub-export", *more(["hub-import"])])

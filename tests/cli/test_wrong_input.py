@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def side(tmp_path_factory):
         factories.seed(f"http://{opened.host}", "some/image", factories.image(), tag="v1")
         (home / "registries.conf").write_text(content.registries_conf(opened.host, insecure=True))
         made = Side(opened, closed, home, home / "archive")
-        chosen = ("--catalog", sources.CATALOG, "--package", PACKAGE, "--volume-size", "500kB")
+        chosen = ("--catalog", sources.CATALOG, "--package", PACKAGE, "--volume-size", "550kB")
         result = made.create(*chosen, output=made.archive)
         assert result.status == 0, result.stderr
         yield made
@@ -159,6 +160,52 @@ def test_mistyped_directory(side):
 def test_directory_without_a_base_image(side):
     result = side.create("--catalog", CATALOGS / "fbc" / "redhat", "--package", PACKAGE)
     refused(result, 2, "--catalog-base")
+
+
+CHOSEN = ("--catalog", sources.CATALOG, "--package", PACKAGE)
+
+
+def test_a_finished_create_that_is_run_again_is_done(side):
+    """A script that lost its connection in the last second has a whole archive."""
+    before = {path.name: path.read_bytes() for path in side.archive.iterdir()}
+    again = side.create(*CHOSEN, "--volume-size", "550kB", "--jobs", "2", output=side.archive)
+    assert again.status == 0, again.stderr
+    assert f"{side.archive} is already complete: the same request made it, and nothing was fetched\n" in again.stderr
+    assert f"hub-import deploy {side.archive} " in again.stdout
+    assert {path.name: path.read_bytes() for path in side.archive.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "difference"),
+    [
+        ((*CHOSEN, "--volume-size", "700kB"), "with volumes of another size"),
+        *(
+            pytest.param(*row, marks=pytest.mark.more)
+            for row in [
+                ((*CHOSEN, "--volume-size", "550kB", "--purpose", "x"), "with another --purpose"),
+                ((*CHOSEN, "--volume-size", "550kB", "--name", "week-47"), "with another --name"),
+                ((*CHOSEN, "--volume-size", "550kB", "--skip-dependencies"), "of another request"),
+                ((*CHOSEN, "--volume-size", "550kB", "--parity", "5%"), "with "),
+                ((*CHOSEN, "--volume-size", "550kB", "--sign", "KEY"), "not signed with this key"),
+            ]
+        ),
+    ],
+)
+def test_a_finished_archive_is_not_taken_for_that_of_another_request(side, tmp_path, arguments, difference):
+    before = {path.name: path.read_bytes() for path in side.archive.iterdir()}
+    if "KEY" in arguments:
+        assert run("hub-export", "keygen", tmp_path / "KEY").status == 0
+        arguments = [tmp_path / "KEY.key" if each == "KEY" else each for each in arguments]
+    refused(side.create(*arguments, output=side.archive), 2, f"holds a finished archive: {difference}", "--output")
+    assert {path.name: path.read_bytes() for path in side.archive.iterdir()} == before
+
+
+@pytest.mark.more
+def test_a_finished_archive_without_one_of_its_volumes_is_not_complete(side, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(side.archive, copy)
+    (copy / "volume-0002.tar.zst").unlink()
+    refused(side.create(*CHOSEN, "--volume-size", "550kB", output=copy), 2, "volume-0002.tar.zst is no longer here")
 
 
 def test_output_directory_with_another_archive(side):
