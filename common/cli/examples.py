@@ -16,7 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "hub-export keygen": ("hub-export keygen archive",),
     "hub-export finish": ("hub-export finish /srv/parts --output /media/stick",),
     "hub-export build-catalog": (
-        "hub-export build-catalog --manifest-dir manifests --from quay.io/operator-framework/opm:v1.13.0 --to r.example/catalog:v1",
+        "hub-export build-catalog --manifest-dir manifests --from quay.io/example/builder:v1 --to registry.example/catalog:v1",
     ),
     "hub-export kit": ("hub-export kit --output /media/stick/kit --platform linux/amd64 --python 3.11",),
     "hub-export login": ("hub-export login registry.redhat.io --username NAME --password-stdin < token",),

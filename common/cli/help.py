@@ -128,9 +128,8 @@ class _Page:
 
     def _example(self, text: str) -> str:
         """Return a command that can be copied, also where it is longer than a line."""
-        return "   " + " \\\n       ".join(
-            textwrap.wrap(text, self._width - 11, break_on_hyphens=False, break_long_words=False)
-        )
+        lines = textwrap.wrap(text, self._width - 11, break_on_hyphens=False, break_long_words=False)
+        return "   " + " \\\n       ".join(lines)
 
     def _wrapped_usage(self) -> list[str]:
         return textwrap.wrap(f"Usage: {usage(self._command, self._ctx)}", self._width - 2, subsequent_indent="    ")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.cli import terminal
-from common.cli.options import command
+from common.cli.options import Level, command
 from common.errors import ExitCode, UsageError
 from common.log import configure
 from importer.cli.options import ArchiveOptions, KeepSourceHost, MaxPathComponents, ReleaseLayout
@@ -83,7 +83,7 @@ def _serve(
     max_path_components: MaxPathComponents = None,
     keep_source_host: KeepSourceHost = False,
     release_layout: ReleaseLayout = "openshift",
-    log_level: Annotated[str, typer.Option(help="Level of the log on stderr; info shows every request.")] = "warning",
+    log_level: Annotated[Level, typer.Option(help="Level of the log on stderr; info shows every request.")] = Level.WARNING,
 ) -> ExitCode:
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
     from importer.mapping import Mirror

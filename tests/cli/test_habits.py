@@ -405,6 +405,11 @@ def test_list_of_a_channel_shows_all_of_its_versions(capsys):
                 ("hub-import push a --registry --jobs 3", "the value is missing before --jobs", "--registry HOST[:PORT]"),
                 ("hub-import extract kubectl a", "openshift-install|oc: 'kubectl' is not one of", "openshift-install|oc: "),
                 ("hub-import serve a --release-layout flat", "--release-layout: 'flat'", "--release-layout <openshift|source>"),
+                (
+                    "hub-import serve a --log-level loud",
+                    "--log-level: 'loud' is not one of",
+                    "--log-level <debug|info|warning|error>: ",
+                ),
                 ("hub-import undo a", "unexpected extra argument", "hub-import undo [OPTIONS]"),
                 ("hub-export plan --jobs 0", "--jobs: Input should be greater than or equal to 1", "--jobs N: "),
                 ("hub-export create --purpose", "--purpose: the value is missing", "--purpose TEXT: "),
