@@ -19,6 +19,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hub-export build-catalog --manifest-dir manifests --from quay.io/example/builder:v1 --to registry.example/catalog:v1",
     ),
     "hub-export kit": ("hub-export kit --output /media/stick/kit --platform linux/amd64 --python 3.11",),
+    "hub-export sbom": ("hub-export sbom /media/stick --package openssl",),
     "hub-export login": ("hub-export login registry.redhat.io --username NAME --password-stdin < token",),
     "hub-import inspect": ("hub-import inspect /media/stick",),
     "hub-import verify": ("hub-import verify /media/stick --key archive.pub",),
@@ -38,5 +39,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "hub-import undo": ("hub-import undo --dry-run",),
     "hub-import extract": ("hub-import extract openshift-install /media/stick --output bin",),
     "hub-import serve": ("hub-import serve /media/stick --listen 0.0.0.0:5000 --self-signed /srv/tls --name registry.example",),
+    "hub-import sbom": ("hub-import sbom /media/stick --license 'GPL-*'",),
     "hub-import login": ("hub-import login registry.example:5000 --username NAME",),
 }
