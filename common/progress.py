@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Never, Protocol, TextIO
+from functools import cache
+from typing import TYPE_CHECKING, Any, Never, Protocol, TextIO
 
 from common.files import size_text
-from common.text import visible, visible_json
+from common.table import cells, cut
+from common.text import enumeration, visible, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import tqdm
 
@@ -60,6 +62,8 @@ class _Lines:
         self._clock = clock
         self._lock = threading.Lock()
         self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
+        self._known = 0  # of what is done, what was there before: it says nothing about the rate
+        self._running: dict[str, str] = {}
         self._began = self._reported = self._moved = 0.0
         self._heartbeat = Heartbeat(interval_s, self._beat)
 
@@ -67,22 +71,29 @@ class _Lines:
         """Report the begin of a step."""
         with self._lock:
             self._what, self._total, self._done, self._unit = what, total, 0, unit
+            self._known = 0
+            self._running.clear()
             self._began = self._reported = self._moved = self._clock()
             self._report("begin", "")
         self._heartbeat.start()
 
-    def item(self, name: str, size: int) -> None:
-        """Do nothing: lines show the step as a whole."""
+    def item(self, name: str, size: int, label: str = "") -> None:  # noqa: ARG002 - lines show the size of the step
+        """Note a running item, which lines name."""
+        with self._lock:
+            self._running[name] = label or name
 
-    def advance(self, size: int, item: str = "") -> None:  # noqa: ARG002 - as above
+    def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:  # noqa: ARG002 - as above
         """Count, and report the step when a report is due."""
         with self._lock:
             self._done += size
+            self._known += 0 if moved else size
             self._moved = self._clock()
             self._report_if_due(self._moved)
 
     def item_end(self, name: str) -> None:
-        """Do nothing."""
+        """Forget a running item."""
+        with self._lock:
+            self._running.pop(name, None)
 
     def waiting(self, what: str) -> None:
         """Report a wait at once: it may last minutes."""
@@ -91,10 +102,10 @@ class _Lines:
                 self._report("waiting", what)
 
     def end(self) -> None:
-        """Report the end of the step."""
+        """Report the end of the step, or where it stopped: `end` also follows a failure and Ctrl-C."""
         self._heartbeat.stop()
         with self._lock:
-            self._report("end", "")
+            self._report("end" if self._done >= self._total else "stopped", "")
             self._what = ""
 
     def _beat(self) -> None:
@@ -108,12 +119,10 @@ class _Lines:
             self._report("progress", "")
 
     def _amount(self, number: float) -> str:
-        if self._unit == BYTES:
-            return size_text(int(number))
-        return f"{number:.0f} {self._unit if round(number) != 1 else self._unit.removesuffix('s')}"
+        return amount(number, self._unit)
 
     def _rate(self) -> float:
-        return self._done / max(self._clock() - self._began, 1e-3)  # never by zero
+        return (self._done - self._known) / max(self._clock() - self._began, 1e-3)  # never by zero
 
     def _report(self, event: str, text: str) -> None:
         raise NotImplementedError
@@ -134,15 +143,17 @@ class Plain(_Lines):
             return f"{self._what}: {size_text(self._total)}" if self._total and self._unit == BYTES else self._what
         if event == "waiting":
             return f"waiting: {text}"
-        if event == "end":
-            return f"{self._what}: done, {self._amount(self._done)} in {duration(self._clock() - self._began)}"
+        if event in ("end", "stopped"):
+            return f"{self._what}: {ended(self._done, self._total, self._unit, self._clock() - self._began)}"
         # No time left while it is stalled: the mean rate would promise an end that does not come nearer.
         rate, stalled = self._rate(), self._clock() - self._moved
         left = f", {duration(max(self._total - self._done, 0) / rate)} left" if self._total and rate else ""
         if stalled >= self._interval:
             left = f", nothing for {duration(stalled)}"
-        done = f"{self._amount(self._done)} of {self._amount(self._total)}" if self._total else self._amount(self._done)
-        return f"{self._what}: {done}, {self._amount(rate)}/s{left}"
+        running = enumeration(list(dict.fromkeys(self._running.values())), 1)
+        return f"{self._what}: {of(self._done, self._total, self._unit)}, {per_second(rate, self._unit)}{left}" + (
+            f"; {running}" if running else ""
+        )
 
 
 class JsonLines(_Lines):
@@ -164,6 +175,32 @@ class JsonLines(_Lines):
         print(visible_json(json.dumps(line | ({"waitingFor": text} if text else {}))), file=self._file, flush=True)
 
 
+def amount(number: float, unit: str) -> str:
+    """Return an amount for people: `61.1 MiB`, `1 image`."""
+    if unit == BYTES:
+        return size_text(int(number))
+    return f"{number:.0f} {unit if round(number) != 1 else unit.removesuffix('s')}"
+
+
+def of(done: float, total: float, unit: str) -> str:
+    """Return how much is done: `61.1 MiB of 243.5 MiB`, `20 of 40 images`; without a total the amount alone."""
+    if not total:
+        return amount(done, unit)
+    return f"{amount(done, unit) if unit == BYTES else f'{done:.0f}'} of {amount(total, unit)}"
+
+
+def per_second(rate: float, unit: str) -> str:
+    """Return a rate: `5.6 MiB/s`, `0.5 images/s`."""
+    return f"{size_text(int(rate)) if unit == BYTES else f'{rate:.{0 if rate >= 10 else 1}f} {unit}'}/s"  # noqa: PLR2004 - digits
+
+
+def ended(done: float, total: float, unit: str, seconds: float) -> str:
+    """Return how a step ended: done, or stopped before all of it was."""
+    if done < total:
+        return f"stopped at {of(done, total, unit)} after {duration(seconds)}"
+    return f"done, {amount(done, unit)} in {duration(seconds)}"
+
+
 def is_nothing(what: str, total: int) -> bool:
     """Return whether a step has nothing to do, as "pushing 0 blobs" has: a person is not shown a bar for it."""
     return not total and " 0 " in what
@@ -178,6 +215,7 @@ def duration(seconds: float) -> str:
 
 
 STALL_S = 5.0  # without progress, after which a step is shown as stalled
+_WIDTH = 80  # columns of a terminal that does not say
 MAX_LINES = 6  # running items shown below the overall bar; tqdm draws below the screen where a terminal has fewer lines
 
 
@@ -188,12 +226,12 @@ class Progress(Protocol):
         """Begin a step: `what` is its name ("fetching 12 blobs"), `total` its amount in `unit` (0: unknown)."""
         ...
 
-    def item(self, name: str, size: int) -> None:
-        """Begin one of the parallel items of the step; `size` in bytes."""
+    def item(self, name: str, size: int, label: str = "") -> None:
+        """Begin one of the parallel items of the step; `size` in bytes. It is shown as `label`, or as its name."""
         ...
 
-    def advance(self, size: int, item: str = "") -> None:
-        """Add `size` units to the current step, and to `item` where it is shown."""
+    def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:
+        """Add `size` units to the current step, and to `item` where it is shown. `moved` False: they were there before."""
         ...
 
     def item_end(self, name: str) -> None:
@@ -215,10 +253,10 @@ class Silent:
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """Say nothing."""
 
-    def item(self, name: str, size: int) -> None:
+    def item(self, name: str, size: int, label: str = "") -> None:
         """Say nothing."""
 
-    def advance(self, size: int, item: str = "") -> None:
+    def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:
         """Say nothing."""
 
     def item_end(self, name: str) -> None:
@@ -250,22 +288,26 @@ class Bars:
             self._moved = time.monotonic()
         self._heartbeat.start()
 
-    def item(self, name: str, size: int) -> None:
+    def item(self, name: str, size: int, label: str = "") -> None:
         """Show the bar of an item, where one of the lines is free."""
         with self._lock:
             # tqdm stores positions as negative numbers; without one of its own a bar would overwrite another.
             taken = {-bar.pos for bar in self._items.values()}
             free = next((line for line in range(1, MAX_LINES + 1) if line not in taken), None)
             if free is not None:
-                self._items[name] = self._bar(f"  {name}", size, free)
+                self._items[name] = self._bar(f"  {label or name}", size, free)
 
-    def advance(self, size: int, item: str = "") -> None:
+    def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:
         """Advance the bars of the step and of the item."""
         with self._lock:
             self._moved = time.monotonic()
             for bar in (self._items.get(item), self._overall):
-                if bar is not None:
-                    bar.update(size)
+                if bar is None:
+                    continue
+                if not moved:  # tqdm computes its rate from these
+                    bar.initial += size
+                    bar.last_print_n += size
+                bar.update(size)
 
     def item_end(self, name: str) -> None:
         """Remove the bar of an item."""
@@ -286,6 +328,7 @@ class Bars:
         with self._lock:
             for bar in (*self._items.values(), self._overall):
                 if bar is not None:
+                    bar.postfix = ENDED
                     bar.close()
             self._items.clear()
             self._overall = None
@@ -305,20 +348,50 @@ class Bars:
             position=line,
             leave=line == 0,  # the step stays on the terminal, items disappear
             file=self._file,
-            unit="B" if unit == BYTES else f" {unit}",
-            unit_scale=unit == BYTES,
-            unit_divisor=1024,  # as size_text counts
+            unit=unit,
             mininterval=0.2,  # seconds between two redraws; each is a write to a terminal, maybe over ssh
             dynamic_ncols=True,
         )
         return bar
 
 
+ENDED = "ended"
+_LEAST_BAR = 6  # cells; a shorter one shows nothing
+
+
+def meter(values: Mapping[str, Any]) -> str:
+    """Return the line of a bar from the values of tqdm. It is shorter than the terminal is wide, so that it is not wrapped."""
+    done, total, unit, what = values["n"], values["total"] or 0, values["unit"], values["prefix"]
+    width = (values["ncols"] or _WIDTH) - 1
+    if values["postfix"] == ENDED and not what.startswith(" "):
+        return cut(f"{what}: {ended(done, total, unit, values['elapsed'])}", width)
+    rate = values["rate"] or (done - values["initial"]) / max(values["elapsed"], 1e-3)
+    parts = [of(done, total, unit), per_second(rate, unit)]
+    if values["postfix"]:
+        parts.append(values["postfix"])
+    elif total and rate and not what.startswith(" "):
+        parts.append(f"{duration(max(total - done, 0) / rate)} left")
+    share = f" {100 * min(done / total, 1):3.0f}%" if total else ""
+    numbers = f"{share} {', '.join(parts)}"
+    room = width - cells(what) - cells(numbers) - 1
+    if total and room >= _LEAST_BAR:
+        full = int(room * min(done / total, 1))
+        return f"{what}{share} {'#' * full}{'.' * (room - full)}{numbers.removeprefix(share)}"
+    return cut(cut(what, max(width - cells(numbers), _LEAST_BAR)) + numbers, width)
+
+
+@cache
 def _bars() -> type[tqdm.tqdm[Never]]:
     """Return the class of bars, which loads when the first is drawn."""
     import tqdm  # noqa: PLC0415 - 5 ms that neither `--help` nor a log in a file needs
 
-    return tqdm.tqdm
+    class Bar(tqdm.tqdm):  # type: ignore[type-arg]
+        """A bar whose line has units, and fits the terminal: that of tqdm has neither (`M` for MiB)."""
+
+        def __str__(self) -> str:
+            return meter(self.format_dict)
+
+    return Bar
 
 
 class AboveBars:

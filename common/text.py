@@ -1,4 +1,4 @@
-"""Text for people: foreign text made safe to print, shortened lists, aligned columns and counted nouns.
+"""Text for people: foreign text made safe to print, shortened lists and counted nouns.
 
 Results are lists of lines. A newline inside a line is foreign text, and `visible` escapes it.
 """
@@ -94,14 +94,6 @@ def numbered(names: Sequence[str]) -> str:
         last = here
     shown = (run if len(run) <= _RUN else [f"{run[0]} to {run[-1]} ({len(run)})"] for run in runs)
     return ", ".join(name for run in shown for name in run)
-
-
-def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows, all of one length, as lines of aligned columns without trailing blanks."""
-    shown = [tuple(map(visible, row)) for row in rows]  # before they are measured: an escape is longer than its character
-    # Characters, not columns of the terminal: names of the field are ASCII.
-    widths = [max(len(cell) for cell in column) for column in zip(*shown, strict=True)]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 def paragraphs(*parts: Sequence[str]) -> list[str]:

@@ -61,10 +61,11 @@ def copy(
     progress: Progress | None = None,
     wait: Callable[[float], None] = pause,
     places: Callable[[Digest], Iterable[object]] = lambda _digest: (),
+    names: Callable[[Digest], str] = lambda _digest: "",
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
-    `places`: the repositories of a blob, where they are known.
+    `places`: the repositories of a blob, where they are known. `names`: what progress shows a blob as.
 
     Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host, or one that is out:
     the retries of every further blob would take hours; the next run continues. Answers of 500 and above for blobs of one
@@ -74,7 +75,7 @@ def copy(
     Passes KeyboardInterrupt on. All stop the running blobs at their next chunk; closing the iterator does the same.
     """
     stop = threading.Event()
-    loop = _Loop(source, sink, progress or Silent(), stop, wait)
+    loop = _Loop(source, sink, progress or Silent(), stop, wait, names)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="copy")
     try:
         yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD), places)
@@ -193,21 +194,20 @@ def _raise_fatal(error: OSError, what: str) -> None:
         raise HubError(f"{what} cannot be written: {files.medium_error(error)}", hint=hint) from error
 
 
+@dataclass(frozen=True, slots=True)
 class _Loop:
     """The work on one blob."""
 
-    def __init__(
-        self, source: BlobSource, sink: BlobSink, progress: Progress, stop: threading.Event, wait: Callable[[float], None]
-    ) -> None:
-        self._wait = wait
-        self._source = source
-        self._sink = sink
-        self._progress = progress
-        self._stop = stop
+    _source: BlobSource
+    _sink: BlobSink
+    _progress: Progress
+    _stop: threading.Event
+    _wait: Callable[[float], None]
+    _names: Callable[[Digest], str]
 
     def one(self, blob: Descriptor) -> Outcome:
         name = blob.digest[:19]
-        self._progress.item(name, blob.size)
+        self._progress.item(name, blob.size, self._names(blob.digest))
         content = _Content(self._source, blob, self._counting(name), self._stop)
         try:
             written = retry_damaged(lambda _try: self._sink.write(blob, content.read), self._pause)
@@ -232,14 +232,14 @@ class _Loop:
                 raise InterruptedByUserError("stopped")
             self._wait(_STEP_S)
 
-    def _counting(self, name: str) -> Callable[[int], None]:
-        return lambda size: self._progress.advance(size, name)
+    def _counting(self, name: str) -> Callable[[int, bool], None]:
+        return lambda size, moved: self._progress.advance(size, name, moved=moved)
 
 
 class _Content:
     """The verified content of one blob, opened as often as its sink needs it; progress counts each byte once."""
 
-    def __init__(self, source: BlobSource, blob: Descriptor, count: Callable[[int], None], stop: threading.Event) -> None:
+    def __init__(self, source: BlobSource, blob: Descriptor, count: Callable[[int, bool], None], stop: threading.Event) -> None:
         self._source = source
         self._blob = blob
         self._count = count
@@ -249,7 +249,7 @@ class _Content:
     def read(self, start: int = 0, prefix: Hasher | None = None) -> Chunks:
         """Give the verified content from `start`; bytes before it that are not in `prefix` are read too, for the digest."""
         position = start if prefix else 0
-        self._advance_to(position)  # bytes of an earlier run count as done
+        self._advance_to(position, moved=False)  # bytes of an earlier run count as done
         for chunk in verified(self._source.read(self._blob, position), self._blob, prefix, position):
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")
@@ -260,9 +260,9 @@ class _Content:
 
     def settle(self) -> None:
         """Count what the sink did not need to read."""
-        self._advance_to(self._blob.size)
+        self._advance_to(self._blob.size, moved=False)
 
-    def _advance_to(self, position: int) -> None:
+    def _advance_to(self, position: int, *, moved: bool = True) -> None:
         if position > self._furthest:
-            self._count(position - self._furthest)
+            self._count(position - self._furthest, moved)
             self._furthest = position

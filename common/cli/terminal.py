@@ -9,13 +9,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from common.log import SECRETS
+from common.table import Line, fitted
 from common.text import escaped_json, visible, visible_json
 
 if TYPE_CHECKING:
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
     from common.errors import HubError
 
 
+_WIDTH = 80  # columns of a terminal that does not say
+
+
 def show(lines: Iterable[str]) -> None:
-    """Print the lines of a result on stdout."""
-    _print("\n".join(map(visible, lines)))
+    """Print the lines of a result on stdout: laid out for the width of a terminal, whole in a pipe."""
+    width = width_of(sys.stdout)
+    _print("\n".join(fitted(lines, width) if width else map(visible, lines)))
 
 
 def show_json(document: Any) -> None:
@@ -61,9 +67,25 @@ def has_unicode() -> bool:
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
+def width_of(stream: TextIO | None) -> int:
+    """Return how many columns the terminal has on which a stream is shown; 0 for a file or a pipe."""
+    if stream is None or stream.closed or not stream.isatty():
+        return 0
+    if os.environ.get("COLUMNS", "").isdecimal():  # as `--help` does, and curses(3)
+        return shutil.get_terminal_size().columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
+    except OSError:  # no file descriptor, or no size
+        return _WIDTH
+
+
 def tell(line: str) -> None:
     """Print a line on stderr, without secrets."""
-    print(shown(line), file=sys.stderr, flush=True)
+    width, safe = width_of(sys.stderr), shown(line)
+    if width:
+        # A secret is replaced before it could be cut; a cell of a table is never a secret, but its text comes from elsewhere.
+        safe = "\n".join(fitted([line if isinstance(line, Line) and safe == visible(line) else safe], width))
+    print(safe, file=sys.stderr, flush=True)
 
 
 def tell_error(error: HubError) -> None:

@@ -124,6 +124,11 @@ class Reference:
     tag: str | None = None
     digest: Digest | None = None
 
+    @property
+    def image(self) -> str:
+        """The last two components of the repository: what people call the image."""
+        return "/".join(self.repository.split("/")[-2:])
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a reference. Raises UsageError that says which part is wrong."""

@@ -34,8 +34,13 @@ class PlannedSource:
 
     def __init__(self, plan: ExportPlan, media: ExportContext) -> None:
         self._held = plan.held
+        self._places = plan.places
         self._store = media.store
         self._registry = RegistrySource(media.client, plan.places)
+
+    def name(self, digest: Digest) -> str:
+        """Return the image of a blob, for progress; empty where it is not known."""
+        return next((place.image for place in self._places.get(digest, ())), "")
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the content of a planned blob from byte `start` on."""
@@ -67,14 +72,16 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
     share = spec.terms.parity
+    source = PlannedSource(spec.plan, media)
     with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
         lost = copy_blobs(
             [blob.descriptor for blob in spec.plan.blobs],
-            PlannedSource(spec.plan, media),
+            source,
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=writer.mark_missing,
+            names=source.name,
         )
         closing = spec.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT_NAME: report.render(closing.inventory, sums)})
@@ -90,6 +97,7 @@ def copy_blobs(
     progress: Progress,
     on_missing: Callable[[Digest], None],
     what: str = "fetching",
+    names: Callable[[Digest], str] = lambda _digest: "",
 ) -> dict[Digest, HubError]:
     """Copy blobs; return those that could not be read, with the reason, after `on_missing` was called for each.
 
@@ -102,7 +110,7 @@ def copy_blobs(
     try:
         # One missing blob never ends the export; a registry that is gone does, in `copy`. So do eight in a row of one
         # repository, unlike in a push: a run that ends is continued, an archive that was finished without them is made again.
-        for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress):
+        for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress, names=names):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
                 on_missing(outcome.blob.digest)

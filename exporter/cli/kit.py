@@ -13,7 +13,8 @@ from common.cli.options import OutputOptions, RegistryOptions, command, source_e
 from common.errors import ExitCode, UsageError
 from common.files import size_text
 from common.oci.reference import Reference, without_docker
-from common.text import columns, counted, paragraphs
+from common.table import columns
+from common.text import counted, paragraphs
 from exporter.kit.settings import RELEASE_LOCK, ImageSettings, KitSettings, checked_platforms, checked_pythons
 
 if TYPE_CHECKING:

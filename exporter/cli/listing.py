@@ -13,7 +13,8 @@ from common.archive.naming import base_labels, heading_of, title
 from common.cli import terminal
 from common.cli.results import label_lines, problem_lines, request_lines, totals
 from common.files import size_text
-from common.text import columns, counted, enumeration, indented, numbered, paragraphs, sanitize
+from common.table import columns
+from common.text import counted, enumeration, indented, numbered, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file

@@ -9,7 +9,8 @@ import msgspec
 from common.cli.results import signed_by
 from common.errors import UsageError, one_error
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, sanitize
+from common.table import columns
+from common.text import counted, enumeration, paragraphs, sanitize
 from exporter.releases.selection import missing, path_between
 from exporter.releases.updates.graph import order
 

@@ -65,7 +65,7 @@ def _finished(found: PlanFile, work: Making) -> Part | None:
 def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportContext) -> Part:
     """Fetch the blobs of the volumes `numbers`, and close the volumes unless a blob is missing. Raises what `fetch` raises."""
     spec, directory = found.spec, making.output
-    share = spec.terms.parity
+    share, source = spec.terms.parity, PlannedSource(spec.plan, media)
 
     def begin() -> None:
         write_atomic(directory / PLAN, found.raw)
@@ -75,11 +75,12 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
     ) as writer:
         lost = copy_blobs(
             list(blobs_of(spec.layout, numbers)),
-            PlannedSource(spec.plan, media),
+            source,
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=lambda _digest: None,  # its place is not cleared: the next run continues from there
+            names=source.name,
         )
         # The volumes stay open: their inventory would have to name a blob that the next run may get.
         return writer.suspend(lost) if lost else writer.finish(spec.closing({}, making.sign))

@@ -15,7 +15,8 @@ from common.errors import UsageError
 from common.files import size_text
 from common.olm.catalog_names import identities_of
 from common.serialization import UNDECODABLE
-from common.text import columns, counted, paragraphs, shortened
+from common.table import columns
+from common.text import counted, paragraphs, shortened
 from exporter.plan import release_diff
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli.results import problem_lines
-from common.text import columns, counted, enumeration, indented, paragraphs, visible
+from common.table import columns
+from common.text import counted, enumeration, indented, paragraphs, visible
 from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out

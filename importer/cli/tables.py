@@ -13,7 +13,8 @@ from common.archive.naming import base_labels, heading_of, is_receipt, needed
 from common.archive.signature import SignatureState
 from common.cli.results import medium_label, problem_lines, request_lines, signed_by, totals
 from common.files import size_text
-from common.text import columns, counted, enumeration, indented, numbered, paragraphs, shortened
+from common.table import columns
+from common.text import counted, enumeration, indented, numbered, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:

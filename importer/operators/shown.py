@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from common.text import columns, counted, visible
+from common.table import columns
+from common.text import counted, visible
 from importer.operators.table import SUBSCRIPTION, Result
 
 if TYPE_CHECKING:

@@ -249,7 +249,7 @@ def _copy_blobs(
     """Copy blobs, and call `arrived` for each; return the errors of those that could not be copied."""
     failed: dict[Digest, HubError] = {}
     try:
-        for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress, places=sink.places):
+        for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress, places=sink.places, names=sink.name):
             if outcome.error is not None:
                 failed[outcome.blob.digest] = outcome.error
                 continue

@@ -60,9 +60,9 @@ def test_on_a_terminal_of_80_columns(slow, tmp_path):
     assert max(len(line) for line in lines if line not in warned) <= 80
     moving = [line for line in lines if line.startswith("fetching 3 blobs")]
     assert len(moving) > 3, "it moves"
-    assert any(re.search(r"\d+%.*\d[MG].*<.*B/s", line) for line in moving), "bytes, time left, rate"
-    assert any(line.startswith("  sha256:") for line in lines), "and a line for each blob"
-    assert any(line.startswith("reading back what was written: 100%") for line in lines)
+    assert any(re.search(r"\d+%.* \S+ .iB of 7.6 MiB, .* .iB/s, .* left$", line) for line in moving), "bytes, rate, time left"
+    assert any(line.startswith("  org/app ") for line in lines), "and a line for each blob, with its image"
+    assert any(line.startswith("reading back what was written: done") for line in lines)
 
 
 def test_in_a_log(slow, tmp_path):

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from common.progress import Bars, JsonLines, Plain, Silent, Style, duration, progress_for
+from common.progress import ENDED, Bars, JsonLines, Plain, Silent, Style, duration, meter, progress_for
+from common.table import cells
 
 MIB = 1024 * 1024
 
@@ -41,7 +42,10 @@ def test_plain_lines_come_every_ten_seconds_with_rate_and_time_left():
     plain.item("sha256:abc", 5)
     plain.item_end("sha256:abc")
     plain.end()
-    assert lines(file)[2:] == ["waiting: quay.io asked to wait 30 s", "fetching 2 blobs: done, 10.0 MiB in 20 s"]
+    assert lines(file)[2:] == [
+        "waiting: quay.io asked to wait 30 s",
+        "fetching 2 blobs: stopped at 10.0 MiB of 100.0 MiB after 20 s",
+    ]
 
 
 def test_other_units_than_bytes():
@@ -53,8 +57,8 @@ def test_other_units_than_bytes():
     plain.end()
     assert lines(file) == [
         "looking up 40 images",
-        "looking up 40 images: 20 images of 40 images, 2 images/s, 10 s left",
-        "looking up 40 images: done, 20 images in 10 s",
+        "looking up 40 images: 20 of 40 images, 2.0 images/s, 10 s left",
+        "looking up 40 images: stopped at 20 of 40 images after 10 s",
     ]
 
 
@@ -67,7 +71,7 @@ def test_json_lines_are_json():
     told.waiting("y")
     told.end()
     events = [json.loads(line) for line in lines(file)]
-    assert [event["event"] for event in events] == ["begin", "progress", "waiting", "end"]
+    assert [event["event"] for event in events] == ["begin", "progress", "waiting", "stopped"]
     assert events[1] == {"event": "progress", "step": "x", "done": 4, "total": 10, "unit": "bytes", "perSecond": 2.0}
     assert events[2]["waitingFor"] == "y"
 
@@ -85,7 +89,7 @@ def test_bars_on_a_terminal_of_80_columns_stay_within_it():
         bars.waiting("nothing has begun yet")
         bars.begin("fetching 3 blobs", 30 * MIB)
         for name in ("sha256:aaaaaaaaaaaa", "sha256:bbbbbbbbbbbb"):
-            bars.item(name, 10 * MIB)
+            bars.item(name, 10 * MIB, f"cert-manager/image-{name[-3:]}")
             bars.advance(5 * MIB, name)
         bars.waiting("quay.io asked to wait 30 s")
         bars.item_end("sha256:aaaaaaaaaaaa")
@@ -97,10 +101,43 @@ def test_bars_on_a_terminal_of_80_columns_stay_within_it():
             shown += os.read(outside, 100_000).decode()
     os.close(outside)
     assert "fetching 3 blobs" in shown
-    assert "sha256:bbbbbbbbbbbb" in shown
+    assert "  cert-manager/image-bbb  50% " in shown
+    assert "sha256:" not in shown
+    assert "fetching 3 blobs: stopped at 11.0 MiB of 30.0 MiB after 0 s" in shown
     assert "quay.io asked to wait 30 s" in shown
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
+
+
+def test_what_was_there_before_says_nothing_about_the_rate():
+    file, clock = io.StringIO(), Clock()
+    plain = Plain(file, clock=clock)
+    plain.begin("fetching 2 blobs", 100 * MIB)
+    plain.advance(60 * MIB, moved=False)
+    plain.item("sha256:abc", 5, "cert-manager/operator")
+    plain.item("sha256:def", 5, "cert-manager/webhook")
+    clock.now = 10
+    plain.advance(20 * MIB, "sha256:abc")
+    assert lines(file)[1:] == [
+        "fetching 2 blobs: 80.0 MiB of 100.0 MiB, 2.0 MiB/s, 10 s left; cert-manager/operator and 1 more"
+    ]
+    plain.advance(20 * MIB)
+    plain.end()
+    assert lines(file)[2:] == ["fetching 2 blobs: done, 100.0 MiB in 10 s"]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("what", ["fetching 182 blobs", "looking for the signatures of 12345 manifests", "  " + "名" * 60])
+@pytest.mark.parametrize("unit", ["bytes", "manifests"])
+def test_the_line_of_a_bar_fits(columns, what, unit):
+    values = {"n": 61 * MIB, "total": 243 * MIB, "unit": unit, "prefix": what, "ncols": columns, "rate": None, "initial": 0}
+    for postfix in ("", "nothing for 3 h 05 min", ENDED):
+        line = meter(values | {"elapsed": 31.0, "postfix": postfix})
+        assert cells(line) < columns
+        if columns >= 80 and unit == "bytes" and postfix != ENDED:
+            assert " 25%" in line
+            assert "61.0 MiB of 243.0 MiB, 2.0 MiB/s" in line
+            assert ("92 s left" in line) == (not postfix and not what.startswith(" "))
 
 
 def test_more_items_than_lines_are_counted_but_not_shown():
@@ -113,7 +150,7 @@ def test_more_items_than_lines_are_counted_but_not_shown():
     bars.end()
     assert "item-5" in file.getvalue()
     assert "item-6" not in file.getvalue()
-    assert "100%" in file.getvalue()
+    assert "x: done, 100 B in 0 s" in file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +213,7 @@ def test_many_small_steps_are_few_lines(kind):
     told.end()
     written = re.split(r"[\r\n]+", file.getvalue())
     assert len(written) < 12 + 2 * took / 0.2
-    assert "4.88G" in file.getvalue() or "4.9 GiB" in file.getvalue() or str(20_000 * 256 * 1024) in file.getvalue()
+    assert "4.9 GiB" in file.getvalue() or str(20_000 * 256 * 1024) in file.getvalue()
 
 
 @pytest.mark.parametrize(

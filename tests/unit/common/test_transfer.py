@@ -45,7 +45,7 @@ class Counting:
 
     def waiting(self, what): ...
 
-    def item(self, name, size):
+    def item(self, name, size, label=""):
         with self.lock:
             self.items.add(name)
 
@@ -53,7 +53,7 @@ class Counting:
         with self.lock:
             self.items.discard(name)
 
-    def advance(self, size, item=""):
+    def advance(self, size, item="", *, moved=True):
         with self.lock:
             self.total += size
 

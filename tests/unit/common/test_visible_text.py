@@ -24,8 +24,9 @@ from common.cli import terminal
 from common.errors import CatalogError, HubError, UsageError, one_error
 from common.progress import AboveBars, Bars, JsonLines, Plain
 from common.serialization import dump_yaml, load_yaml_documents, pretty_json
+from common.table import columns
 from common.target_profile import TargetProfile, TargetRegistry
-from common.text import columns, sanitize, visible, visible_json
+from common.text import sanitize, visible, visible_json
 from importer.cluster.finding import Finding
 
 HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))

@@ -335,7 +335,7 @@ def test_progress_counts_every_byte_that_is_read_back(tmp_path):
         def begin(self, what, total):
             self.total = total
 
-        def advance(self, size, item=""):
+        def advance(self, size, item="", *, moved=True):
             self.done += size
 
         def end(self):

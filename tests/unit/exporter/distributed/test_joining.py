@@ -178,7 +178,7 @@ class Stumbling(Silent):
     def __init__(self, steps):
         self.left = steps
 
-    def advance(self, size, item=None):
+    def advance(self, size, item=None, *, moved=True):
         del size, item
         self.left -= 1
         if not self.left:

@@ -235,7 +235,7 @@ def test_progress_reaches_its_total(made):
         def begin(self, what, total):
             self.total = total
 
-        def advance(self, size, item=""):
+        def advance(self, size, item="", *, moved=True):
             self.done += size
 
         def end(self):
