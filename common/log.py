@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from common.table import folded, width_of
 from common.text import visible
 
 if TYPE_CHECKING:
@@ -136,6 +137,14 @@ class _Redacted(logging.Formatter):
         return "\n".join(f"  {visible(line)}" for line in SECRETS.mask(super().formatException(ei)).splitlines())
 
 
+class _Shown(_Redacted):
+    """The same on a terminal: a long line is folded, and no word is broken."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        line, width = super().formatMessage(record), width_of(sys.stderr)
+        return "\n".join(folded(line, width)) if width else line
+
+
 class _LogFile(logging.FileHandler):
     """A log file. When it cannot be written any more, `shown` says so once, and the command continues without it."""
 
@@ -177,7 +186,7 @@ def configure(level: str, file: Path | None = None, screen: Screen | None = None
     """Send records of `level` and above to `screen` (None: stderr), and all from debug on to `file` when given."""
     shown = logging.StreamHandler(sys.stderr if screen is None else screen)
     shown.setLevel(level.upper())
-    shown.setFormatter(_Redacted("%(levelname)s %(message)s"))
+    shown.setFormatter(_Shown("%(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [shown]
     if file is not None:
         everything = _LogFile(file, shown)

@@ -198,7 +198,7 @@ def ended(done: float, total: float, unit: str, seconds: float) -> str:
     """Return how a step ended: done, or stopped before all of it was."""
     if done < total:
         return f"stopped at {of(done, total, unit)} after {duration(seconds)}"
-    return f"done, {amount(done, unit)} in {duration(seconds)}"
+    return f"done, {amount(done, unit)} in {duration(seconds)}" if done else f"done in {duration(seconds)}"
 
 
 def is_nothing(what: str, total: int) -> bool:
@@ -366,13 +366,13 @@ def meter(values: Mapping[str, Any]) -> str:
     if values["postfix"] == ENDED and not what.startswith(" "):
         return cut(f"{what}: {ended(done, total, unit, values['elapsed'])}", width)
     rate = values["rate"] or (done - values["initial"]) / max(values["elapsed"], 1e-3)
-    parts = [of(done, total, unit), per_second(rate, unit)]
+    parts = [of(done, total, unit), *([per_second(rate, unit)] if rate else [])] if done or total else []
     if values["postfix"]:
         parts.append(values["postfix"])
     elif total and rate and not what.startswith(" "):
         parts.append(f"{duration(max(total - done, 0) / rate)} left")
     share = f" {100 * min(done / total, 1):3.0f}%" if total else ""
-    numbers = f"{share} {', '.join(parts)}"
+    numbers = f"{share} {', '.join(parts)}" if parts else ""
     room = width - cells(what) - cells(numbers) - 1
     if total and room >= _LEAST_BAR:
         full = int(room * min(done / total, 1))

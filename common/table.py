@@ -6,10 +6,12 @@ terminal. In a pipe the line has every column, whole, for grep and awk.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import unicodedata
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from common.text import visible
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
+_WIDTH = 80  # columns of a terminal that does not say
 _GAP = 2  # blanks between two columns, and before the rows below a heading
 _NARROW = 14  # cells; columns of a table that would be narrower are shown as a line for each field
 _MOVED = 2  # columns with cells that are wider; a table with more of them is shown as a line for each field too
@@ -35,6 +38,18 @@ def _cell(sign: str) -> int:
     if unicodedata.category(sign) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def width_of(stream: TextIO | None) -> int:
+    """Return how many columns the terminal has on which a stream is shown; 0 for a file or a pipe."""
+    if stream is None or stream.closed or not stream.isatty():
+        return 0
+    if os.environ.get("COLUMNS", "").isdecimal():  # as `--help` does, and curses(3)
+        return shutil.get_terminal_size().columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
+    except OSError:  # no file descriptor, or no size
+        return _WIDTH
 
 
 def padded(text: str, width: int) -> str:
@@ -63,6 +78,12 @@ class Line(str):
 
 class CommandLine(str):
     """A command for copying: a long one continues with a backslash."""
+
+    __slots__ = ()
+
+
+class Verbatim(str):
+    """A line of a file, such as a diff: its blanks mean something, so it is never folded."""
 
     __slots__ = ()
 
@@ -135,7 +156,7 @@ class Table:
         indent, between = " " * (_GAP * depth), " " * _GAP
         line = indent + between.join(row[column] for column in self._levels[depth] if row[column])
         more = between.join(row[column] for column in self._notes if row[column])
-        if more and depth == len(self._levels) - 1 and cells(line) + 2 * _NARROW <= width:
+        if more and depth == len(self._levels) - 1 and cells(line) + _NARROW <= width:
             return [cut(line + between + more, width)]
         return [cut(each, width) for each in folded(line, width)]
 
@@ -154,6 +175,8 @@ def fitted(lines: Iterable[str], width: int) -> list[str]:
             shown += line.table.laid(line.number, width)
         elif isinstance(line, CommandLine):
             shown += _continued(visible(line), width)
+        elif isinstance(line, Verbatim):
+            shown.append(visible(line))
         else:
             shown += folded(visible(line), width)
     return shown
@@ -205,14 +228,18 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     room = width - _GAP * (len(natural) - 1)
     if sum(natural) <= room:
         return natural
-    pieces = [[cells(piece) for cell in column for piece in _PIECE.findall(cell)] for column in zip(*rows, strict=True)]
-    longest = [max(sizes, default=0) for sizes in pieces]
+    longest = [max(1, *map(_longest, column)) for column in zip(*rows, strict=True)]
     if sum(longest) <= room:  # folded at words
         return _filled(longest, natural, room)
     # Cells that are longer than their column are placed over the columns to the right of it.
     found = _filled([min(each, _NARROW) for each in longest], longest, room)
     wider = sum(most > wide for most, wide in zip(longest, found, strict=True))
     return found if sum(found) <= room and wider <= _MOVED else []
+
+
+def _longest(cell: str) -> int:
+    """Return the length of what stays in one line: a word, or all of a short cell such as `1.4 MiB`."""
+    return cells(cell) if cells(cell) <= _NARROW else max((cells(piece) for piece in _PIECE.findall(cell)), default=0)
 
 
 def _filled(low: Sequence[int], high: Sequence[int], room: int) -> list[int]:

@@ -24,11 +24,12 @@ from common import files, interruption
 from common.cli import terminal
 from common.cli.arguments import HELP, NAMING_REGISTRIES, Command, Group
 from common.cli.help import as_flag
+from common.cli.summary import Measured
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import writing
 from common.log import configure
 from common.oci.reference import local_path, plain_path, rejoined, require_host
-from common.progress import AboveBars, Progress, Style, progress_for
+from common.progress import AboveBars, Style, progress_for
 from common.registry.settings import RegistrySettings
 
 # Which volumes are whose, where several processes share one archive: a range that a person names, or a shard of N.
@@ -187,6 +188,9 @@ class RegistryOptions:
         )
 
 
+_measured: Measured | None = None  # the progress of the running command
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputOptions:
     """What a person or a program gets to see."""
@@ -222,12 +226,14 @@ class OutputOptions:
         ),
     ] = None
 
-    def begin(self) -> Progress:
+    def begin(self) -> Measured:
         """Set logging up and return the progress to report to."""
         # Log lines must not be drawn into a progress bar: on a terminal they pass through the bar's own writer.
         with writing(f"--log-file {self.log_file}", "Name another file."):
             configure(self.log_level, self.log_file, AboveBars(sys.stderr) if self.is_live else None)
-        return progress_for(self.progress)
+        global _measured  # noqa: PLW0603 - a command has one, which a signal reports
+        _measured = Measured(progress_for(self.progress))
+        return _measured
 
     @property
     def is_live(self) -> bool:
@@ -540,7 +546,11 @@ def _defect() -> HubError:
 
 def _tell_interrupted() -> int:
     interruption.finished(ExitCode.INTERRUPTED)
-    return _tell(InterruptedByUserError("interrupted"))
+    left = _measured.left() if _measured else ""
+    # A check, a lookup or a wait begins again; only what writes volumes or a mirror continues where it stopped.
+    continues = left.startswith(("fetching", "pushing", "copying", "uploading", "reading back"))
+    hint = "" if continues or not left else "Nothing was changed by this step; run the same command again."
+    return _tell(InterruptedByUserError("interrupted", details=[left] if left else (), hint=hint))
 
 
 STDOUT = "standard output"

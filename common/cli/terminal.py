@@ -9,24 +9,20 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.log import SECRETS
-from common.table import Line, fitted
+from common.table import Line, fitted, width_of
 from common.text import escaped_json, visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from common.errors import HubError
-
-
-_WIDTH = 80  # columns of a terminal that does not say
 
 
 def show(lines: Iterable[str]) -> None:
@@ -65,18 +61,6 @@ def has_unicode() -> bool:
     """Return whether stdout takes any character."""
     # sys.stdout is None where the caller has closed it: print then does nothing.
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-
-
-def width_of(stream: TextIO | None) -> int:
-    """Return how many columns the terminal has on which a stream is shown; 0 for a file or a pipe."""
-    if stream is None or stream.closed or not stream.isatty():
-        return 0
-    if os.environ.get("COLUMNS", "").isdecimal():  # as `--help` does, and curses(3)
-        return shutil.get_terminal_size().columns
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
-    except OSError:  # no file descriptor, or no size
-        return _WIDTH
 
 
 def tell(line: str) -> None:

@@ -243,9 +243,10 @@ def create(
     kit = replace(KitOptions().settings(directory / "kit", registry), signer=signer) if with_kit else None
     if manifests_only:
         return _write_mapping(settings, output)
-    made = workflow.export(settings, output.begin(), kit)
+    progress = output.begin()
+    made = workflow.export(settings, progress, kit)
     listing.tell_finished(made, directory)
-    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
+    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory, progress))
     return workflow.outcome_of(made, strict=settings.strict)
 
 

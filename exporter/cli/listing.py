@@ -10,8 +10,10 @@ import msgspec
 
 from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.archive.naming import base_labels, heading_of, title
+from common.archive.volume import REPORT_NAME
 from common.cli import terminal
 from common.cli.results import label_lines, problem_lines, request_lines, totals
+from common.cli.summary import lasted, next_command
 from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, indented, numbered, paragraphs, sanitize
@@ -19,11 +21,12 @@ from exporter.catalog import records
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
 from exporter.plan.installed import left_behind, unsupported
-from exporter.report.contents import title_of
+from exporter.report.contents import presentation_of, publisher_of, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from common.cli.summary import Measured
     from common.oci.image import Digest
     from common.target_profile import TargetProfile
     from exporter.catalog.steps import Chosen
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from exporter.workflow import Exported
 
 
-_WIDTH = 80  # columns of a terminal
+_SUMMARY = 300  # characters of what an operator is for; descriptions have pages
 _SHARING = 4  # operators that are named as sharing the most
 
 
@@ -76,7 +79,7 @@ def list_table(
         parts.append([f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else "")])
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         offered = records.package_records(item.selection.catalog)
-        parts += [_names(item), _versions(item)] if packages else [channel_lines(offered)]
+        parts += [_names(item), _versions(item)] if packages else [channel_lines(offered, _presented(item))]
     if explain:
         parts.append(_explained(chosen))
     return paragraphs(*parts, problem_lines([*asked, *_problems(chosen, target)]))
@@ -89,15 +92,33 @@ def _listed(item: Chosen) -> Iterator[Document]:
         yield {"name": record.name, "displayName": name or None, **msgspec.to_builtins(record)}
 
 
+def _presented(item: Chosen) -> dict[str, tuple[str, str]]:
+    """Return the name in OperatorHub and the provider of each package, empty where the catalog has none."""
+    packages = item.selection.catalog.packages
+    return {
+        record.name: (_display_name(item, record), publisher_of(packages[record.name], _head(record)))
+        for record in records.package_records(item.selection.catalog)
+    }
+
+
 def _names(item: Chosen) -> list[str]:
-    """Return the name in OperatorHub of each package that has one, in lines of a terminal."""
-    found = ((record.name, _display_name(item, record)) for record in records.package_records(item.selection.catalog))
-    return [sanitize(f"{package}: {name}", _WIDTH) for package, name in found if name]
+    """Return the name in OperatorHub of each package that has one, with the provider, and what it is for."""
+    lines = []
+    for record in records.package_records(item.selection.catalog):
+        found = presentation_of(item.selection.catalog.packages[record.name], _head(record))
+        provider = f" ({found.publisher})" if found.publisher else ""
+        lines += [f"{record.name}: {found.title}{provider}"] if found.title else []
+        about = sanitize(found.summary, _SUMMARY)
+        lines += [f"  {about}"] if about else []
+    return lines
+
+
+def _head(record: PackageRecord) -> str:
+    return next((channel.head for channel in record.channels if channel.name == record.default_channel), "")
 
 
 def _display_name(item: Chosen, record: PackageRecord) -> str:
-    head = next((channel.head for channel in record.channels if channel.name == record.default_channel), "")
-    return title_of(item.selection.catalog.packages[record.name], head)
+    return title_of(item.selection.catalog.packages[record.name], _head(record))
 
 
 def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:
@@ -178,7 +199,7 @@ def tell_finished(made: Exported, directory: Path | str) -> None:
         terminal.tell(f"{directory} is already complete: the same request made it, and nothing was fetched")
 
 
-def created_table(made: Exported, directory: Path | str) -> list[str]:
+def created_table(made: Exported, directory: Path | str, taken: Measured | None = None) -> list[str]:
     """Return `create` for people: the content of the archive, what is missing, and the next step."""
     document, inventory = created_document(made, directory), made.inventory
     names = numbered([volume.name for volume in inventory.volumes])
@@ -186,12 +207,17 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
     archive = heading_of(inventory, document["digest"])
     return paragraphs(
         problem_lines(inventory.problems),
+        kit.table(made.kit) if made.kit else [],
         [archive, f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         label_lines(inventory, document["digest"]),
+        [f"report: {_inside(directory, REPORT_NAME)}", *lasted(taken, ("fetching", "fetched"))],
         # The next step is the command itself: the person with the media rarely has the documentation.
-        [f"On the other side: hub-import deploy {directory} --registry HOST:PORT"],
-        kit.table(made.kit) if made.kit else [],
+        [next_command("On the other side", "hub-import", "deploy", str(directory), "--registry", "HOST:PORT")],
     )
+
+
+def _inside(directory: Path | str, name: str) -> str:
+    return f"{str(directory).rstrip('/')}/{name}"
 
 
 def making_document(preview: Preview) -> Document:
@@ -250,15 +276,23 @@ def _elsewhere(blobs: Iterable[BlobRecord], bases: Mapping[Digest, BaseRecord]) 
     return [f"left out: {counted(len(left), 'blob')}, {size}, which the mirror has from", *indented(holders)] if left else []
 
 
-def channel_lines(packages: Iterable[PackageRecord]) -> list[str]:
-    """Return a line for each channel: the head is the version that OLM installs from it."""
-    rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
+def channel_lines(packages: Iterable[PackageRecord], presented: Mapping[str, tuple[str, str]] | None = None) -> list[str]:
+    """Return a line for each channel: the head is the version that OLM installs from it.
+
+    `presented`: the name in OperatorHub and the provider of each package, where they are known.
+    """
+    rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS", "NAME", "PROVIDER")]
     rows += [
-        (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)))
+        (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)), *names)
         for package in packages
+        for names in [(presented or {}).get(package.name, ("", ""))]
         for channel in package.channels
     ]
-    return columns(rows) if rows[1:] else _NOTHING
+    if not rows[1:]:
+        return _NOTHING
+    if not presented:
+        return columns([row[:5] for row in rows], ((0, 1),))
+    return columns(rows, ((0, 1),), (5, 6))
 
 
 def _versions(item: Chosen) -> list[str]:
@@ -272,7 +306,7 @@ def _versions(item: Chosen) -> list[str]:
                 # Some bundles skip fifty versions; their names would push every other column off the screen.
                 skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
                 rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))
-    return columns(rows) if rows[1:] else _NOTHING
+    return columns(rows, ((0, 1),)) if rows[1:] else _NOTHING
 
 
 def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
@@ -295,7 +329,7 @@ def _explained(chosen: Iterable[Chosen]) -> list[str]:
         ("keep" if reason["kept"] else "drop", reason["package"], reason["bundle"], reason["reason"])
         for reason in _reasons(chosen)
     ]
-    return columns(rows)
+    return columns(rows, ((1,),))
 
 
 def release_problems(chosen: Iterable[Chosen], release: tuple[int, int] | None) -> list[Problem]:

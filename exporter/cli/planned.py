@@ -15,6 +15,7 @@ from exporter.settings import Making
 if TYPE_CHECKING:
     from common.archive.location import Place
     from common.archive.signature import Signer
+    from common.cli.summary import Measured
     from common.storage.location import S3Location
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
@@ -109,17 +110,17 @@ def create_planned(
         else:
             made = workflow.export_planned(found, making, settings, progress, strict=strict)
     if isinstance(made, workflow.Exported):
-        return _show(made, place, output, strict=strict)
+        return _show(made, place, output, progress, strict=strict)
     return _show_part(made, found, output, strict=strict, whole=numbers is None)
 
 
-def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict: bool) -> ExitCode:
+def _show(made: Exported, place: PlaceOptions, output: OutputOptions, taken: Measured, *, strict: bool) -> ExitCode:
     """Show an archive."""
     from exporter import workflow
     from exporter.cli import listing
 
     listing.tell_finished(made, place.where)
-    output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where))
+    output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where, taken))
     return workflow.outcome_of(made, strict=strict)
 
 
@@ -169,15 +170,16 @@ def _finish(
     from exporter import workflow
     from exporter.distributed.s3_volumes import S3Settings
 
-    signer = Signer.load(sign) if sign else None
+    signer, progress = Signer.load(sign) if sign else None, output.begin()
     stored, parts = place.stored(), [parse(each) for each in directories]
     if stored is not None and parts == [stored]:
         work = S3Settings(stored, place.scratch, signer=signer)
-        return _show(workflow.finish_s3(work, output.begin(), accept_missing=accept_missing), place, output, strict=strict)
+        joined = workflow.finish_s3(work, progress, accept_missing=accept_missing)
+        return _show(joined, place, output, progress, strict=strict)
     # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
     local = [part for part in parts if not isinstance(part, S3Location)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
     making = Making(place.directory(), signer=signer)
-    made = workflow.finish(local, making, output.begin(), accept_missing=accept_missing)
-    return _show(made, place, output, strict=strict)
+    made = workflow.finish(local, making, progress, accept_missing=accept_missing)
+    return _show(made, place, output, progress, strict=strict)

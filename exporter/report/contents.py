@@ -145,13 +145,12 @@ def presentation_of(package: Package, head: str) -> Presentation:
     blob = _mapping(_decoded(package.blob.view))
     # Short texts first: `description` of a ClusterServiceVersion can be a whole document in Markdown.
     found = list(_metadata(package.bundles[head])) if head in package.bundles else []
-    publisher = next((text for one in found if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
     notes = [_mapping(one.get("annotations")).get("description") for one in found]
     summaries = [*notes, blob.get("description"), *(one.get("description") for one in found)]
     icons = [blob.get("icon"), *(icon for one in found for icon in _listed(one.get("icon")))]
     return Presentation(
         title=_title(found),
-        publisher=publisher,
+        publisher=_publisher(found),
         summary=next((str(one)[:MAX_SUMMARY] for one in summaries if sanitize(one, _LINE).strip("#*- ")), ""),
         icon=next((address for one in icons if (address := _address(one))), ""),
     )
@@ -160,6 +159,15 @@ def presentation_of(package: Package, head: str) -> Presentation:
 def title_of(package: Package, head: str) -> str:
     """Return the title of a package, by the bundle `head`; empty where the catalog has none."""
     return _title(_metadata(package.bundles[head])) if head in package.bundles else ""
+
+
+def publisher_of(package: Package, head: str) -> str:
+    """Return the provider of a package, by the bundle `head`; empty where the catalog has none."""
+    return _publisher(_metadata(package.bundles[head])) if head in package.bundles else ""
+
+
+def _publisher(found: Iterable[Mapping[str, Any]]) -> str:
+    return next((text for one in found if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
 
 
 def _title(found: Iterable[Mapping[str, Any]]) -> str:

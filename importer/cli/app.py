@@ -84,7 +84,7 @@ def verify(
     # verify reports a missing or wrong signature on its own, together with everything else that it finds.
     opened = archive.open_untrusted()
     result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
-    output.emit(result.document(), lambda: tables.verify_table(result))
+    output.emit(result.document(), lambda: tables.verify_table(result, archive.words, progress))
     # A re-request decides what the other side sends: it is not made from an inventory that is not signed with the key.
     if result.is_trusted:
         _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
@@ -158,7 +158,8 @@ def push(
     progress, (opened, near) = output.begin(), archive.open_with_neighbours()
     settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
     result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
-    output.emit(tables.push_document(result) | near.document(), lambda: tables.push_table(result))
+    words = [*archive.words, *mirror.words(registry)]
+    output.emit(tables.push_document(result) | near.document(), lambda: tables.push_table(result, words, progress))
     _ask_again(opened, result.missing, wanted)
     return strictly([result.exit_code], strict=settings.strict)
 
@@ -303,7 +304,10 @@ def apply(
     told = cluster.settings(resources.options(registry))
     opened, near = archive.open_with_neighbours()
     applied = workflow.apply(opened, settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
-    output.emit(cluster_tables.apply_document(applied) | near.document(), lambda: cluster_tables.apply_table(applied))
+    output.emit(
+        cluster_tables.apply_document(applied) | near.document(),
+        lambda: cluster_tables.apply_table(applied, diff=cluster.diff, taken=progress),
+    )
     return strictly([applied.exit_code], strict=settings.strict)
 
 
@@ -344,7 +348,7 @@ def deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
     document = cluster_tables.deploy_document(pushed, applied, report.cluster) | near.document()
-    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied))
+    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied, diff=cluster.diff, taken=progress))
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 
@@ -456,7 +460,7 @@ def undo(
     wanted = place_of(page, terminal.tell) if page is not None else None
 
     def agree(would: UndoResult) -> bool:
-        shown, where = cluster_tables.undone_rows(would), cluster_tables.would_undo(would)
+        shown, where = cluster_tables.undone_rows(would, dry_run=True), cluster_tables.would_undo(would)
         return begun(record, shown, where, changes=len(would.changed), drain=would.drain, yes=yes)
 
     with UndoRecord(wanted, terminal.tell, author=author(), place=told) as record:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from common.cli.results import problem_lines
-from common.table import columns
+from common.table import Verbatim, columns, fitted
 from common.text import counted, enumeration, indented, paragraphs, visible
 from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from common.cli.summary import Measured
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
@@ -105,22 +105,30 @@ def updates_lines(updates: Sequence[Update]) -> list[str]:
     return ["The cluster can be updated to these releases of the archive:", *lines] if lines else []
 
 
-def apply_table(applied: Applied) -> list[str]:
-    """Return `apply` for people."""
+def apply_table(applied: Applied, *, diff: bool = False, taken: Measured | None = None) -> list[str]:
+    """Return `apply` for people; with `diff` a dry run shows how each object would differ."""
     if not applied.done:
-        return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), "Nothing was changed."]
+        hint = [] if diff or not applied.result.changed else ["--diff shows how each object would differ."]
+        last = [*updates_lines(applied.updates), *hint, would_change(applied), "Nothing was changed."]
+        return [*planned_table(applied, diff=diff), *last]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
-    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), f"{applied.cluster}.", applied.verdict]
+    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *_made(applied, taken), applied.verdict]
+
+
+def _made(applied: Applied, taken: Measured | None) -> list[str]:
+    """Return the cluster, and how many of its objects were changed, in which time."""
+    changed = counted(len(applied.result.changed), "object") + " changed"
+    return [f"{applied.cluster}: {changed}{f', {taken.taken()}' if taken else ''}."]
 
 
 def _noted(notes: Sequence[str]) -> list[str]:
     return [f"note: {each}" for each in notes]
 
 
-def planned_table(would: Applied) -> list[str]:
-    """Return what `apply` would do, for people: findings of the preflight, each object, and its differences."""
-    return [*findings_lines(would.findings), *question_table(would, diff=True)]
+def planned_table(would: Applied, *, diff: bool) -> list[str]:
+    """Return what `apply` would do, for people: findings of the preflight, each object, and with `diff` its differences."""
+    return [*findings_lines(would.findings), *question_table(would, diff=diff)]
 
 
 def would_change(would: Applied) -> str:
@@ -138,7 +146,7 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     # Long diffs hid the question at the end; they are shown on request.
     diffs = [line for change in would.result.changed if diff for line in _shortened(change.diff)]
     noted = [*problem_lines(would.problems), *_noted(would.notes)]
-    return [*noted, *changes_table(would.result), *diffs, *shown.affected(would.operators)]
+    return [*noted, *changes_table(would.result, done=False), *diffs, *shown.affected(would.operators)]
 
 
 def operators_document(found: Survey) -> Document:
@@ -155,13 +163,30 @@ def operators_table(found: Survey, compared: str = "") -> list[str]:
 
 def _shortened(diff: Sequence[str]) -> list[str]:
     more = len(diff) - _DIFF_SHOWN
-    return [*diff[:_DIFF_SHOWN], *([f"… {more} more lines; --format json has them all"] if more > 0 else [])]
+    return [*map(Verbatim, diff[:_DIFF_SHOWN]), *([f"… {more} more lines; --format json has them all"] if more > 0 else [])]
 
 
-def changes_table(result: ApplyResult) -> list[str]:
-    """Return what became, or would become, of each object."""
+# A dry run and a question say what would be done: the JSON has the same words for both.
+_WOULD = {
+    "created": "would create",
+    "changed": "would change",
+    "deleted": "would delete",
+    "restored": "would restore",
+    "refused": "would refuse",
+}
+
+
+def _said(action: str, *, done: bool) -> str:
+    return action if done else _WOULD.get(action, action)
+
+
+def changes_table(result: ApplyResult, *, done: bool = True) -> list[str]:
+    """Return what became, or unless `done` would become, of each object."""
     rows = [("ACTION", "KIND", "NAME", "DETAIL")]
-    rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
+    rows += [
+        (_said(c.action, done=done), c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail)
+        for c in result.changes
+    ]
     return columns(rows)
 
 
@@ -182,7 +207,7 @@ def _archives(imported: Sequence[ImportedArchive]) -> list[Document]:
 def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
     """Return `undo` for people."""
     refused = any(one.fields for one in done.objects)
-    lines = [f"{done.cluster}.", *undone_rows(done)]
+    lines = [f"{done.cluster}.", *undone_rows(done, dry_run=dry_run)]
     if dry_run:
         lines += [would_undo(done), "Nothing was changed."]
     if refused:
@@ -191,12 +216,12 @@ def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
     return lines
 
 
-def undone_rows(done: UndoResult) -> list[str]:
+def undone_rows(done: UndoResult, *, dry_run: bool) -> list[str]:
     """Return the imports, and what became, or would become, of each object."""
     rows = [("OUTCOME", "KIND", "NAME", "FORMER VALUES OF", "CHANGED BY OTHERS SINCE")]
     rows += [
         (
-            one.outcome,
+            _said(one.outcome, done=not dry_run),
             one.kind,
             f"{one.namespace}/{one.name}".lstrip("/"),
             enumeration(one.former, _FIELDS_SHOWN),
@@ -235,9 +260,15 @@ def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster:
     }
 
 
-def deploy_table(pushed: PushResult | None, applied: Applied | None) -> list[str]:
+def deploy_table(
+    pushed: PushResult | None, applied: Applied | None, *, diff: bool = False, taken: Measured | None = None
+) -> list[str]:
     """Return `deploy` for people."""
-    last = apply_table(applied) if applied else ["The cluster was left alone: the mirror does not have everything yet."]
+    last = (
+        apply_table(applied, diff=diff, taken=taken)
+        if applied
+        else ["The cluster was left alone: the mirror does not have everything yet."]
+    )
     return paragraphs(push_table(pushed) if pushed else [], last)
 
 
@@ -424,7 +455,7 @@ class LiveTable:
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=_REFRESHES_PER_S, transient=False)
             self._live.start()
-        self._live.update(_table(rows, now_s), refresh=True)
+        self._live.update(_table(rows, now_s, self._console.width), refresh=True)
 
     def finding(self, finding: Finding) -> None:
         """Show a cause above the table."""
@@ -437,14 +468,19 @@ class LiveTable:
             self._live = None
 
 
-def _table(rows: Sequence[Row], now_s: float) -> Table:
-    table = Table(title=f"waiting for the cluster, {clock_text(now_s)}", title_justify="left", expand=True)
-    for name, ratio in (("waiting for", 3), ("state", 3), ("since", 1), ("last seen", 4), ("next", 3)):
-        table.add_column(name, ratio=ratio, overflow="fold")
+def _table(rows: Sequence[Row], now_s: float, width: int) -> Text:
+    """Return the rows as they fit the terminal, by the layout of all tables: rich would break long names inside."""
+    cells = [("WAITING FOR", "STATE", "SINCE", "LAST SEEN", "NEXT")]
     for row in rows:
-        check, since = row.check, clock_text(now_s - row.since_s)
-        style = "green" if check.ok else "yellow"
+        check = row.check
         seen = check.evidence or (f"before: {row.before.state}" if row.before else "")
-        cells = (check.subject, Text(visible(check.state), style=style), since, seen, "done" if check.ok else check.next_step)
-        table.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in cells))
-    return table
+        since = clock_text(now_s - row.since_s)
+        cells.append((check.subject, check.state, since, seen, "done" if check.ok else check.next_step))
+    shown = Text(f"waiting for the cluster, {clock_text(now_s)}")
+    for number, line in enumerate(columns(cells)):
+        text = Text("\n" + "\n".join(fitted([line], width)))
+        if number:
+            check = rows[number - 1].check
+            text.highlight_words([visible(check.state)], "green" if check.ok else "yellow")
+        shown.append_text(text)
+    return shown

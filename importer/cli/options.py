@@ -58,6 +58,11 @@ class ArchiveOptions:
 
     key: Key = None
 
+    @property
+    def words(self) -> list[str]:
+        """The archive and its key as a further command names them."""
+        return [*self.archive, *(["--key", str(self.key)] if self.key else [])]
+
     def open(self) -> Archive:
         """Open it. With --key, raises ArchiveUntrustedError unless it is signed with that key."""
         from common.archive.reader import Archive
@@ -155,6 +160,19 @@ class MirrorOptions:
         from importer.settings import ImportSettings
 
         return ImportSettings(_mirror(self.registry, self), registry.settings(), registry.jobs, self.strict, heal, volumes)
+
+    def words(self, registry: RegistryOptions) -> list[str]:
+        """Return the options by which a further command has the same names on the same registry."""
+        named: dict[str, object] = {
+            "--ca": registry.ca,
+            "--authfile": registry.authfile,
+            "--registries-conf": registry.registries_conf,
+            "--max-path-components": self.max_path_components,
+        }
+        found = ["--registry", self.registry, *(word for host in registry.insecure for word in ("--insecure", host))]
+        found += [word for option, value in named.items() if value is not None for word in (option, str(value))]
+        found += ["--keep-source-host"] if self.keep_source_host else []
+        return [*found, *(["--release-layout", self.release_layout] if self.release_layout != "openshift" else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import msgspec
 from common.archive.naming import base_labels, heading_of, is_receipt, needed
 from common.archive.signature import SignatureState
 from common.cli.results import medium_label, problem_lines, request_lines, signed_by, totals
+from common.cli.summary import lasted, next_command
 from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, indented, numbered, paragraphs, shortened
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory, ReleaseRecord, VolumeRecord
     from common.archive.reader import Archive
     from common.archive.receipt import Receipt
+    from common.cli.summary import Measured
     from common.target_profile import TargetProfile
     from importer.archive.checksum_files import Neighbours
     from importer.archive.verify import VerifyResult
@@ -75,7 +77,7 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     parts = [
         [heading_of(inventory, archive.digest), f"made {inventory.created} by {inventory.tool}", signed],
         request_lines(inventory.requested_by or "", inventory.purpose or ""),
-        columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
+        columns(rows, ((0,), (1, 2))) if inventory.catalogs or not inventory.carried_releases else [],
         _releases(inventory.carried_releases),
         [f"{versions}{counted(sums['images'], 'image')}, {counted(sums['blobs'], 'blob')}, {size}"],
         _volumes(archive),
@@ -127,8 +129,8 @@ def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
     return columns(rows) if releases else []
 
 
-def verify_table(result: VerifyResult) -> list[str]:
-    """Return `verify` for people."""
+def verify_table(result: VerifyResult, words: Sequence[str] = (), taken: Measured | None = None) -> list[str]:
+    """Return `verify` for people; `words` name the archive in a further command."""
     lines = [result.heading, f"signature: {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
     # A scratched disc gives thousands of lines; the verdict must stay on the screen.
@@ -144,7 +146,13 @@ def verify_table(result: VerifyResult) -> list[str]:
     lines += result.neighbours.lines()
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
-    return [*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"]
+    then = [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if result.ok and words else []
+    return [
+        *lines,
+        *lasted(taken, ("checking", "checked")),
+        f"{counted(result.checked, 'blob')} checked: the archive is {verdict}",
+        *then,
+    ]
 
 
 def repair_document(results: Sequence[Repaired]) -> Document:
@@ -195,8 +203,8 @@ def push_document(result: PushResult) -> Document:
     }
 
 
-def push_table(result: PushResult) -> list[str]:
-    """Return `push` for people."""
+def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | None = None) -> list[str]:
+    """Return `push` for people; `words` name the archive and the mirror in a further command."""
     # Problems come first, the totals last: the end of the output is what a terminal shows.
     lines = problem_lines(result.problems)
     waiting = f", {result.images_waiting} could not be brought yet" if result.images_waiting else ""
@@ -220,7 +228,8 @@ def push_table(result: PushResult) -> list[str]:
         # Volumes may arrive in any order, so the sentence does not name a next one.
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
-    return [*lines, *_required(result)]
+    then = [next_command("next", "hub-import", "apply", *words)] if result.ok and words else []
+    return [*lines, *_required(result), *lasted(taken, ("pushing", "pushed")), *then]
 
 
 def _required(result: PushResult) -> list[str]:

@@ -1,8 +1,7 @@
-"""The table of operators for people, 80 columns wide, and as JSON (docs/reference/cli.md, *JSON*). Pure."""
+"""The table of operators for people, and as JSON (docs/reference/cli.md, *JSON*). Pure."""
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from common.table import columns
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
     from importer.operators.table import Row
 
-_WIDTH = 80
-_OPERATOR, _VERSION = 31, 13  # characters of a cell; with the longest result and the gaps a line has 80
 _LONGEST = 300  # characters of a reason, which may be OLM's
 
 
@@ -71,17 +68,12 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
     where = f"{row.namespace}/{row.operator}" if row.namespace else row.operator
     then = _number(row.path[-1]) if row.path else ""
     installed = row.version or _number(row.installed) or "-"
-    return _cut(where, _OPERATOR), _cut(installed, _VERSION), _cut(then or installed, _VERSION), row.result.text
+    return where, installed, then or installed, row.result.text
 
 
 def _number(name: str) -> str:
     """Return the version in the name of a bundle, `operator.v1.2.3`; the name where it has none."""
     return (name.partition(".")[2] or name).removeprefix("v")
-
-
-def _cut(text: str, longest: int) -> str:
-    text = visible(text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _followed(row: Row) -> list[str]:
@@ -104,4 +96,4 @@ def _details(row: Row) -> list[str]:
     text = ", ".join(part for part in parts if part)
     reason = visible(row.reason)
     shown = f"{text}; {reason if len(reason) <= _LONGEST else reason[:_LONGEST] + '…'}" if reason else text
-    return textwrap.wrap(visible(shown), _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    return [f"    {visible(shown)}"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import io
@@ -19,6 +20,7 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import pty
 import select
 import signal
 import socket
@@ -26,11 +28,12 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PROGRAMS = {"hub-export": "exporter.__main__", "hub-import": "importer.__main__"}
 _ROOT = Path(__file__).resolve().parents[2]
@@ -67,27 +70,39 @@ class CommandServer:
         timeout: float,
         *,
         started: Callable[[int], None] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end, as `subprocess.run` with captured output does. Raises subprocess.TimeoutExpired.
 
-        `started` gets the number of the process, so that a test may kill it at a moment of its choice.
+        `started` gets the number of the process, so that a test may kill it at a moment of its choice. With `size`, the output
+        is what a terminal of so many lines and columns gets, standard error too.
         """
+        request = {"command": list(command), "env": dict(env), "cwd": cwd, "umask": _umask()}
+        if size is not None:
+            with Terminal(*size) as terminal, tempfile.TemporaryFile() as source:
+                streams = [source.fileno(), terminal.inside, terminal.inside]
+                status = self._status(request, streams, timeout, started)
+            return subprocess.CompletedProcess(command, status, terminal.shown, b"")
         with (
             tempfile.TemporaryFile() as source,
             tempfile.TemporaryFile() as output,
             tempfile.TemporaryFile() as errors,
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
         ):
             source.write(stdin or b"")
             source.seek(0)
-            connection.connect(self._address)
-            request = {"command": list(command), "env": dict(env), "cwd": cwd, "umask": _umask()}
-            body = json.dumps(request).encode("utf-8", "surrogateescape")
-            descriptors = [source.fileno(), output.fileno(), errors.fileno()]
-            socket.send_fds(connection, [_HEADER.pack(len(body))], descriptors)
-            connection.sendall(body)
-            status = _answer(connection, command, timeout, started)
+            streams = [source.fileno(), output.fileno(), errors.fileno()]
+            status = self._status(request, streams, timeout, started)
             return subprocess.CompletedProcess(command, status, _content(output), _content(errors))
+
+    def _status(
+        self, request: Mapping[str, Any], streams: Sequence[int], timeout: float, started: Callable[[int], None] | None
+    ) -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(self._address)
+            body = json.dumps(request).encode("utf-8", "surrogateescape")
+            socket.send_fds(connection, [_HEADER.pack(len(body))], list(streams))
+            connection.sendall(body)
+            return _answer(connection, request["command"], timeout, started)
 
     def close(self) -> None:
         """End the server; commands that still run keep running."""
@@ -95,6 +110,32 @@ class CommandServer:
         self._process.stdin.close()
         self._process.wait()
         self._folder.cleanup()
+
+
+class Terminal:
+    """A terminal; at its end `shown` is all that was written on it, with the newlines of the program."""
+
+    def __init__(self, lines: int, columns: int) -> None:
+        self._outside, self.inside = pty.openpty()
+        fcntl.ioctl(self.inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.shown = b""
+        # A command stops when the terminal's buffer is full.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._reader.start()
+        return self
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # EIO: the last that had it open has closed it
+            while part := os.read(self._outside, 65536):
+                self.shown += part
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.inside)
+        self._reader.join()
+        os.close(self._outside)
+        self.shown = self.shown.replace(b"\r\n", b"\n")
 
 
 def _answer(connection: socket.socket, command: Sequence[str], timeout: float, started: Callable[[int], None] | None) -> int:

@@ -89,6 +89,24 @@ def run(
     return _checked(program, Result(done.returncode, _text(done.stdout), _text(done.stderr)))
 
 
+def on_terminal(
+    program: str,
+    *arguments: str | Path,
+    columns: int = 80,
+    lines: int = 24,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    started: Callable[[int], None] | None = None,
+) -> Result:
+    """Run a command whose output is a terminal, forked as `run` does; `stdout` has what the terminal got, of both streams."""
+    environ = {name: value for name, value in _BASE.items() if name != "COLUMNS"} | {"TERM": "xterm"} | dict(env or {})
+    where = str(cwd or os.environ["HOME"])
+    command = [str(BIN / program), *map(str, arguments)]
+    done = _server(os.getpid()).run(command, environ, where, None, _TIMEOUT_S, started=started, size=(lines, columns))
+    assert not (found := leaked(done.stdout.decode())), f"secrets in the output of {program}: {found}"
+    return Result(done.returncode, done.stdout.decode(), "")
+
+
 def killed_when(
     moment: Callable[[], bool], program: str, *arguments: str | Path, env: Mapping[str, str] | None = None
 ) -> Result:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, lived_in, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE
+from tests.fakes.commands import on_terminal
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sites import Site, shared_updates
 from tests.samples import more
@@ -66,8 +69,11 @@ def test_for_people_it_has_80_columns_and_the_question_counts_the_updates(site):
     long = "a" * 60
     put_operator(site.cluster, InstalledOperator(long, long, "alpha", source="site-catalog"))
     shown = site.text("operators", site.archive)
-    assert max(map(len, shown.stdout.splitlines()[1:])) <= 80
-    assert "team-default/alpha               0.9.0      1.0.0  updates now" in shown.stdout
+    assert re.search(r"^team-default/alpha +0.9.0 +1.0.0 +updates now$", shown.stdout, re.MULTILINE)
+    assert f"\n{long}/" in shown.stdout, "whole in a pipe"
+    drawn = on_terminal("hub-import", "operators", site.archive, "--kubeconfig", site.kubeconfig).stdout
+    assert max(map(len, drawn.splitlines())) <= 80
+    assert re.search(r"^team-default/alpha +0.9.0 +1.0.0 +updates now$", drawn, re.MULTILINE)
     dry = site.text("deploy", site.archive, *command, "--dry-run", *ALLOWED)
     assert "no drain, 1 operator will update." in dry.stdout
     assert "2 operators unchanged; hub-import operators shows all." in dry.stdout

@@ -452,7 +452,7 @@ def test_on_a_terminal_the_wait_is_a_table_of_what_is_waited_for(site):
     assert process.wait(120) == 0, seen
     os.close(terminal)
     assert asked, "a person is asked before the first change"
-    for word in ("waiting for the cluster", "state", "since", "last seen", "next", "MachineConfigPool worker", "pod of index"):
+    for word in ("waiting for the cluster", "STATE", "SINCE", "LAST SEEN", "NEXT", "MachineConfigPool worker", "pod of index"):
         assert word in seen, word
     assert "takes a minute or two" in " ".join(seen.split()), "what happens next is said"
     assert "\x1b[" in seen

@@ -120,7 +120,7 @@ def test_undo_tells_allowed_registries_from_the_rest_of_the_configuration(tmp_pa
         assert would.drain == REBOOT
         (config,) = [one for one in would.objects if one.kind == "Image"]
         assert config.former == ("spec.registrySources.allowedRegistries",)
-        assert "spec.registrySources.allowedRegistries" in "\n".join(cluster_tables.undone_rows(would))
+        assert "spec.registrySources.allowedRegistries" in "\n".join(cluster_tables.undone_rows(would, dry_run=True))
 
 
 def applied(**more_of_it):
@@ -138,7 +138,7 @@ def test_with_yes_the_log_has_the_lines_of_the_question(capsys, diff):
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == LINE
     assert [line.split() for line in lines if "openshift-marketplace/one" in line] == [
-        ["created", "CatalogSource", "openshift-marketplace/one"]
+        ["would", "create", "CatalogSource", "openshift-marketplace/one"]
     ]
     assert ("+  a: b" in lines) is diff
 

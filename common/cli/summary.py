@@ -1,0 +1,110 @@
+"""The end of a command for people: how much was done, in which time, and the next command."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.files import size_text
+from common.progress import BYTES, duration, of, per_second
+from common.table import CommandLine
+
+if TYPE_CHECKING:
+    from common.progress import Progress
+
+
+@dataclass(slots=True)
+class Step:
+    """A step of a command: its name, and how much of it is done. `moved` was not there before."""
+
+    what: str
+    total: int
+    unit: str
+    began: float
+    done: int = 0
+    moved: int = 0
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (time.monotonic() if self.ended is None else self.ended) - self.began
+
+
+class Measured:
+    """A progress display that keeps what its steps amounted to. Shared by threads."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self.steps: list[Step] = []
+
+    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+        """Begin a step."""
+        self.steps.append(Step(what, total, unit, time.monotonic()))
+        self._shown.begin(what, total, unit)
+
+    def item(self, name: str, size: int, label: str = "") -> None:
+        """Begin an item."""
+        self._shown.item(name, size, label)
+
+    def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:
+        """Count, and show."""
+        with self._lock:
+            if self.steps:
+                self.steps[-1].done += size
+                self.steps[-1].moved += size if moved else 0
+        self._shown.advance(size, item, moved=moved)
+
+    def item_end(self, name: str) -> None:
+        """End an item."""
+        self._shown.item_end(name)
+
+    def waiting(self, what: str) -> None:
+        """Show the reason of a pause."""
+        self._shown.waiting(what)
+
+    def end(self) -> None:
+        """End the step."""
+        if self.steps:
+            self.steps[-1].ended = time.monotonic()
+        self._shown.end()
+
+    @property
+    def seconds(self) -> float:
+        """How long the command has run."""
+        return time.monotonic() - self._began
+
+    def taken(self) -> str:
+        """Return how long the command took: `took 12 min`."""
+        return f"took {duration(self.seconds)}"
+
+    def amount(self, begin: str, verb: str) -> str:
+        """Return what the steps that begin so have moved, with the mean rate: `fetched 243.5 MiB at 5.6 MiB/s`; or nothing."""
+        found = [step for step in self.steps if step.what.startswith(begin) and step.unit == BYTES and step.moved]
+        size, seconds = sum(step.moved for step in found), sum(step.seconds for step in found)
+        return f"{verb} {size_text(size)} at {per_second(size / max(seconds, 1e-3), BYTES)}" if found else ""
+
+    def left(self) -> str:
+        """Return how far the last step came, where it did not come to its end; empty where it did."""
+        step = self.steps[-1] if self.steps else None
+        if step is None or not step.total or step.done >= step.total:
+            return ""
+        return f"{step.what}: stopped at {of(step.done, step.total, step.unit)}"
+
+
+def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:
+    """Return the line about the time of a command, and what its steps have moved: the begin of their names, and a verb."""
+    if taken is None:
+        return []
+    amounts = [taken.amount(begin, verb) for begin, verb in moved]
+    return ["; ".join([*filter(None, amounts), taken.taken()])]
+
+
+def next_command(says: str, *words: str) -> CommandLine:
+    """Return a line with a command for copying: `says` and the words, quoted for a shell."""
+    return CommandLine(f"{says}: {shlex.join(words)}")
