@@ -228,8 +228,8 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
         # Volumes may arrive in any order, so the sentence does not name a next one.
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
-    then = [next_command("next", "hub-import", "apply", *words)] if result.ok and words else []
-    return [*lines, *_required(result), *lasted(taken, ("pushing", "pushed")), *then]
+    after = [next_command("next", "hub-import", "apply", *words)] if result.ok and words else []
+    return [*lines, *_required(result), *lasted(taken, ("pushing", "pushed")), *after]
 
 
 def _required(result: PushResult) -> list[str]:
