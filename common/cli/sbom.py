@@ -9,7 +9,8 @@ import typer
 
 from common.cli.options import OutputOptions, command
 from common.errors import ExitCode, UsageError, of_problems
-from common.text import columns, counted, enumeration, paragraphs, sanitize
+from common.table import columns
+from common.text import counted, enumeration, paragraphs, sanitize
 
 if TYPE_CHECKING:
     from common.archive.reader import Archive
