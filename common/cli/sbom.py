@@ -88,7 +88,7 @@ def _packages(found: Software) -> list[str]:
     rows = [("PACKAGE", "VERSION", "TYPE", "LICENCE", "IMAGES")]
     for package, numbers in found.ordered():
         name, version = sanitize(package.name, _NAME), sanitize(package.version, _VERSION)
-        images = enumeration([_short(found.images[number]) for number in numbers], 1)
+        images = enumeration(list(dict.fromkeys(_short(found.images[number]) for number in numbers)), 1)
         rows.append((name, version, package.kind, sanitize(package.licence, _LICENCE), images))
     return columns(rows) if len(rows) > 1 else []
 
@@ -103,7 +103,9 @@ def _licences(found: Software) -> list[str]:
 
 
 def _without(found: Software) -> list[str]:
-    names = [_short(image) for image in found.images if image.state == "none"]
+    from common.archive.naming import short
+
+    names = [f"{_short(image)} {short(image.digest)}" for image in found.images if image.state == "none"]
     left_out = len(names) - _WITHOUT
     listed = [f"  {name}" for name in names[:_WITHOUT]] + ([f"  and {left_out} more"] if left_out > 0 else [])
     return ["images without an SBOM:", *listed] if names else []

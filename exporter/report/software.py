@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive.discover import just_made
+from common.archive.naming import short
 from common.archive.reader import ArchiveReader
 from common.progress import Silent
 from common.sbom.find import may_carry
@@ -25,7 +26,8 @@ MAX_ROWS = 3_000  # packages on the page: about 300 bytes each
 MAX_LICENCES = 300
 _LISTED = 200  # images without an SBOM, and problems
 _NAME, _VERSION, _LICENCE = 80, 40, 100  # characters
-_IMAGES, _OPERATORS = 2, 4
+_IMAGES = 2
+_PRINTED = 60  # licences
 ROOM = 1024 * 1024  # an estimate of the section in bytes
 
 
@@ -57,9 +59,9 @@ class ShownSoftware:
     all_problems: int
 
     @property
-    def paper_licences(self) -> int:
-        """The number of licences that are printed: a page has room for about so many."""
-        return 40
+    def printed(self) -> tuple[LicenceCount, ...]:
+        """The licences that are printed, in one paragraph: an archive of seven operators fits on eight pages."""
+        return self.licences[:_PRINTED]
 
 
 def shown_software(place: Place, inventory: Inventory, digest: Digest) -> ShownSoftware | None:
@@ -76,7 +78,7 @@ def shown_software(place: Place, inventory: Inventory, digest: Digest) -> ShownS
 
 def _shown(found: Software) -> ShownSoftware:
     licences = found.licences()
-    without = [_name(image) for image in found.images if image.state == "none"]
+    without = [f"{_name(image)} {short(image.digest)}" for image in found.images if image.state == "none"]
     return ShownSoftware(
         images=len(found.images),
         read=found.count("read"),
@@ -87,7 +89,7 @@ def _shown(found: Software) -> ShownSoftware:
                 sanitize(package.version, _VERSION),
                 package.kind,
                 sanitize(package.licence, _LICENCE),
-                enumeration([_name(found.images[number]) for number in numbers], _IMAGES),
+                enumeration(list(dict.fromkeys(_name(found.images[number]) for number in numbers)), _IMAGES),
             )
             for package, numbers in found.ordered()[:MAX_ROWS]
         ),

@@ -12,7 +12,12 @@ from playwright.sync_api import Browser, Page
 
 from common.archive import inventory_file
 from common.oci.image import digest_of
+from common.sbom.document import Package
+from common.sbom.software import ImageSoftware, Software
 from exporter.catalog.model import Catalog
+from exporter.report import software
+from exporter.report.facts import facts_of
+from exporter.report.page import Report
 from tests.fakes import reports
 from tests.fakes.browser import DESK, PHONE, Visit, browser, needed
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
@@ -165,4 +170,52 @@ def test_one_volume_is_drawn_once_and_names_do_not_break(chromium: Browser, tmp_
     assert set(heights) == {1}, "each name has one line"
     facts = visit.page.evaluate("[...document.querySelectorAll('.facts div')].map((one) => one.getBoundingClientRect().top)")
     assert all(facts.count(top) == 2 for top in facts), "no box is alone on a line"
+    visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def with_software(seven: tuple[Path, str]) -> Path:
+    """The report of the 7 operators, with SBOMs of most of their images."""
+    home = seven[0].parent / "software"
+    home.mkdir()
+    planned = reports.planned(real("fbc/community-v4.20"), SEVEN)
+    made = reports.reported(planned, home, requested_by="Jo Smith", purpose="CHG-7")
+    images = [ImageSoftware(one.digest, [one]) for one in made.inventory.images if one.digest and one.needed_by]
+    found = Software(images)
+    for number in range(700):
+        licence = f"LicenseRef-{number % 80}" if number % 7 else "MIT AND Zlib"
+        package = Package(f"package-{number:04}", f"1.{number}", "rpm", licence, "")
+        found.packages[package] = [number % len(images)]
+    report = Report(facts_of(planned, made.settings), made.settings.making)
+    path = home / "report.html"
+    path.write_bytes(report._page(made.inventory, [], digest_of(b"archive"), software._shown(found)))
+    return path
+
+
+def test_packages_are_searched_and_the_printed_page_has_the_licences_alone(
+    chromium: Browser, with_software: Path, tmp_path: Path
+) -> None:
+    visit = Visit(chromium, with_software, DESK)
+    assert 0 <= landed(visit.page, "#software") <= 60
+    visit.page.fill("#find", "package-0123")
+    hit = visit.page.locator("#software tr[data-find=package]:visible")
+    assert hit.count() == 1
+    assert 0 <= hit.bounding_box()["y"] <= DESK["height"]  # type: ignore[index]
+    assert visit.barriers() == []
+    visit.page.fill("#find", "")
+    visit.page.pdf(path=tmp_path / "report.pdf", format="A4")
+    text = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "report.pdf", "-"], check=True, capture_output=True, text=True
+    ).stdout
+    assert len(text.removesuffix("\f").split("\f")) <= 8
+    assert "MIT (100)" in text
+    assert "package-0123" not in text
+    visit.context.close()
+
+
+@pytest.mark.more
+def test_software_is_readable_on_a_phone(chromium: Browser, with_software: Path) -> None:
+    visit = Visit(chromium, with_software, PHONE)
+    assert 0 <= landed(visit.page, "#software") <= 60
+    assert not visit.page.evaluate("document.documentElement.scrollWidth > innerWidth")
     visit.context.close()

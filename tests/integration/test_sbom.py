@@ -176,7 +176,7 @@ def test_the_table_ends_with_what_is_not_known(archive):
     shown = run("hub-import", "sbom", archive, "--package", "openssl").stdout.splitlines()
     assert shown[1].split() == ["openssl-libs", "3.0.7-27.el9", "rpm", "Apache-2.0", "konflux:v1"]
     assert shown[-1] == "5 of 6 images with an SBOM that was read: 1 package. As stated there; not verified."
-    assert "images without an SBOM:\n  bare:v1" in "\n".join(shown)
+    assert "images without an SBOM:\n  bare:v1 sha256:" in "\n".join(shown)
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="a witness that knows nothing of this program")
