@@ -243,7 +243,7 @@ def part_table(made: MadePart | None, terms: ArchiveTerms) -> list[str]:
     lost += [f"{counted(len(lost), 'blob')} could not be fetched; the same command asks for them again"] if lost else []
     # A part is always a range, so two numbers name it.
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
-    done = f"{made.directory}: {names} of {made.count}, {title(terms.name, terms.created)}"
+    done = ", ".join(filter(None, (f"{made.directory}: {names} of {made.count}", title(terms.name, terms.created))))
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
     joins += " --scratch DIR" if made.record.lost and not isinstance(made.directory, Path) else ""
     return paragraphs(lost, [done], [f"When all parts are there: hub-export finish {joins}"])

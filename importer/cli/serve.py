@@ -127,7 +127,7 @@ def _announce(
 
     tls = "" if certificate else " (plain HTTP)"
     terminal.tell(f"serving {counted(len(repositories), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it")
-    terminal.tell(f"its content is that of {archive.label}")
+    terminal.tell(f"content: {archive.label}")
     if archive.missing:
         terminal.tell(f"not here, and not served: the content of {', '.join(archive.missing)}")
     for problem in left_out_payloads(archive.inventory):
