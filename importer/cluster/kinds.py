@@ -74,6 +74,13 @@ CLUSTER_SERVICE_VERSION = Kind(
 )
 CLUSTER_EXTENSION = Kind("olm.operatorframework.io", "v1", "ClusterExtension", "clusterextensions", namespaced=False)
 INSTALL_PLAN = Kind("operators.coreos.com", "v1alpha1", "InstallPlan", "installplans", namespaced=True)
+OPERATOR_GROUP = Kind("operators.coreos.com", "v1", "OperatorGroup", "operatorgroups", namespaced=True)
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
+CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False)
+FEATURE_GATE = Kind("config.openshift.io", "v1", "FeatureGate", "featuregates", namespaced=False)
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
+)
 SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
@@ -102,6 +109,11 @@ _WRITTEN = (
     SUBSCRIPTION,
     CLUSTER_VERSION,
     UPDATE_SERVICE,
+    OPERATOR_GROUP,
+    SERVICE_ACCOUNT,
+    CLUSTER_ROLE_BINDING,
+    CLUSTER_EXTENSION,
+    CLUSTER_SERVICE_VERSION,
 )
 _BY_NAME = {(kind.api_version, kind.name): kind for kind in _WRITTEN}
 
