@@ -33,6 +33,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "hub-import deploy /media/stick --registry registry.example:5000/ocp",
         "hub-import deploy /media/stick --registry registry.example:5000/ocp --key archive.pub --yes",
     ),
+    "hub-import install": (
+        "hub-import install openshift-cert-manager-operator",
+        "hub-import install rhtpa-operator:stable-v1.0 --namespace trust --approval manual",
+    ),
     "hub-import operators": ("hub-import operators /media/stick",),
     "hub-import status": ("hub-import status",),
     "hub-import doctor": ("hub-import doctor", "hub-import doctor --fix"),

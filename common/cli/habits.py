@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = {
     EXPORT: "list plan create finish kit diff keygen build-catalog",
-    IMPORT: "inspect verify repair push receipt render apply deploy operators status doctor undo extract serve probe",
+    IMPORT: "inspect verify repair push receipt render apply deploy install operators status doctor undo extract serve probe",
 }
 COMMANDS: tuple[Habit, ...] = (
     works("help", "--help", "all"),
@@ -60,7 +60,7 @@ COMMANDS: tuple[Habit, ...] = (
         "oc, skopeo, podman, crane, hauler, zarf, imgpkg",
     ),
     instead("load import unpack", f"{IMPORT} push", "hauler, podman, imgpkg", where=IMPORT),
-    instead("load import unpack install", f"{IMPORT} deploy", "hauler, podman, zarf"),
+    instead("load import unpack", f"{IMPORT} deploy", "hauler, podman, zarf"),
     instead("describe info", f"{IMPORT} inspect", "oc-mirror v1, hauler"),
     instead("get", f"{IMPORT} status", OC, why="single objects: oc get"),
     instead("logs events", f"{IMPORT} doctor", OC, why="it reads them, and says what they mean"),

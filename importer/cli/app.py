@@ -15,6 +15,7 @@ from common.cli.sbom import add_sbom
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.extract import add_extract
+from importer.cli.install import add_install
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
@@ -482,6 +483,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
         terminal.tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
 
 
+add_install(app)
 add_extract(app)
 add_serve(app)
 add_login(app)

@@ -67,10 +67,7 @@ def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
 
 def apply_document(applied: Applied) -> Document:
     """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
-    changes = [
-        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail, "diff": c.diff}
-        for c in applied.result.changes
-    ]
+    changes = changes_document(applied.result)
     findings = [finding_document(each) for each in applied.findings]
     where = cluster_document(applied.cluster)
     return {
@@ -84,6 +81,14 @@ def apply_document(applied: Applied) -> Document:
         "notes": applied.notes,
         "updates": [update_document(each) for each in applied.updates],
     }
+
+
+def changes_document(result: ApplyResult) -> list[Document]:
+    """Return the JSON of what became, or would become, of each object."""
+    return [
+        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail, "diff": c.diff}
+        for c in result.changes
+    ]
 
 
 def update_document(update: Update) -> Document:
@@ -133,10 +138,11 @@ def planned_table(would: Applied, *, diff: bool) -> list[str]:
 
 def would_change(would: Applied) -> str:
     """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
-    return _changes_there(would.cluster, len(would.result.changed), would.drain, shown.updating(would.operators))
+    return changes_there(would.cluster, len(would.result.changed), would.drain, shown.updating(would.operators))
 
 
-def _changes_there(cluster: ClusterIdentity, changes: int, *effects: str) -> str:
+def changes_there(cluster: ClusterIdentity, changes: int, *effects: str) -> str:
+    """Return which cluster would be changed, how much, and to what effect: one line."""
     # ADR 0033: the last line before each question, and in each log, by whatever command.
     return f"{cluster}: {', '.join(filter(None, (counted(changes, 'change'), *effects)))}."
 
@@ -144,9 +150,14 @@ def _changes_there(cluster: ClusterIdentity, changes: int, *effects: str) -> str
 def question_table(would: Applied, *, diff: bool) -> list[str]:
     """Return what a person is asked to agree to: each object, with `diff` also how it would differ; operators."""
     # Long diffs hid the question at the end; they are shown on request.
-    diffs = [line for change in would.result.changed if diff for line in _shortened(change.diff)]
+    diffs = diff_table(would.result) if diff else []
     noted = [*problem_lines(would.problems), *_noted(would.notes)]
     return [*noted, *changes_table(would.result, done=False), *diffs, *shown.affected(would.operators)]
+
+
+def diff_table(result: ApplyResult) -> list[str]:
+    """Return how each changed object would differ."""
+    return [line for change in result.changed for line in _shortened(change.diff)]
 
 
 def operators_document(found: Survey) -> Document:
@@ -238,7 +249,7 @@ def undone_rows(done: UndoResult, *, dry_run: bool) -> list[str]:
 
 def would_undo(would: UndoResult) -> str:
     """Return which cluster would be changed back, how much, and what that does to its nodes: one line."""
-    return _changes_there(would.cluster, len(would.changed), would.drain)
+    return changes_there(would.cluster, len(would.changed), would.drain)
 
 
 def fixes_table(health: Health) -> list[str]:
@@ -248,7 +259,7 @@ def fixes_table(health: Health) -> list[str]:
 
 def would_fix(health: Health) -> str:
     """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
-    return _changes_there(health.cluster, len(health.fixable), health.drain)
+    return changes_there(health.cluster, len(health.fixable), health.drain)
 
 
 def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster: ClusterIdentity | None) -> Document:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from common.archive.reader import Archive, ArchiveReader
     from common.archive.signature import Verifier
     from importer.archive.checksum_files import Neighbours
+    from importer.cluster.readiness.wait import Display
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
     from importer.mapping import Mirror
@@ -226,8 +227,7 @@ class ComparedArchiveOptions:
         from importer.archive.checksum_files import Neighbours
 
         if not self.archive:
-            if self.key is not None:
-                raise UsageError("--key without an archive", hint="Name the archive that it signed.")
+            require_archive(self.key)
             return None, "", Neighbours()
         opened, near = ArchiveOptions(self.archive, self.key).open_with_neighbours()
         return opened.inventory, opened.label, near
@@ -254,6 +254,12 @@ class RememberedArchiveOptions:
         from common.archive.signature import Verifier
 
         return Verifier.load(self.key) if self.key else None
+
+
+def require_archive(key: Path | None) -> None:
+    """Raise UsageError for a key where no archive is named."""
+    if key is not None:
+        raise UsageError("--key without an archive", hint="Name the archive that it signed.")
 
 
 Heal = Annotated[
@@ -406,6 +412,29 @@ Context = Annotated[
 ]
 
 
+Timeout = Annotated[
+    str, typer.Option(metavar="DURATION", help="How long to wait for the operators: 20s, 5m, 1h30m; 45 is 45 minutes.")
+]
+
+
+def timeout_of(text: str) -> float:
+    """Return the seconds of --timeout. Raises UsageError."""
+    # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
+    return seconds_of(text, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S)
+
+
+def display_of(output: OutputOptions, tell: Callable[[str], None]) -> Display:
+    """Return the display of a wait: a live table on a terminal, else plain lines."""
+    from importer.cluster.readiness.wait import Lines
+
+    # Logs of a pipeline get one line for each change of state instead of a table that is drawn over.
+    if not output.is_live:
+        return Lines(tell)
+    from importer.cli.cluster_tables import LiveTable
+
+    return LiveTable(sys.stderr)
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """Which cluster, and how much of the configuration to do."""
@@ -476,9 +505,7 @@ class ClusterOptions:
         bool, typer.Option("--diff", help="Show how each object would differ, before the question; --dry-run always does.")
     ] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
-    timeout: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long to wait for the operators: 20s, 5m, 1h30m; 45 is 45 minutes.")
-    ] = "45"
+    timeout: Timeout = "45"
 
     def settings(self, resources: ResourceOptions) -> ClusterSettings:
         """Return the settings of the cluster's part. Raises UsageError."""
@@ -498,21 +525,14 @@ class ClusterOptions:
             update_service=self.update_service,
             acknowledged=tuple(dict.fromkeys(self.acknowledge)),
             dry_run=self.dry_run,
-            # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
-            timeout_s=seconds_of(self.timeout, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S),
+            timeout_s=timeout_of(self.timeout),
         )
 
     def interaction(self, output: OutputOptions, tell: Callable[[str], None]) -> Interaction:
         """Return the callbacks of an apply: a live table on a terminal, else plain lines."""
-        from importer.cluster.readiness.wait import Lines
         from importer.configure.apply import Interaction
 
-        # Logs of a pipeline get one line for each change of state instead of a table that is drawn over.
-        if not output.is_live:
-            return Interaction(tell, self.agree, Lines(tell))
-        from importer.cli.cluster_tables import LiveTable
-
-        return Interaction(tell, self.agree, LiveTable(sys.stderr))
+        return Interaction(tell, self.agree, display_of(output, tell))
 
     def agree(self, would: Applied) -> bool:
         """Ask whether the cluster may be changed. Raises UsageError where standard input is not a terminal."""

@@ -27,7 +27,16 @@ from common.retry import retry
 from common.serialization import decode_bounded
 from importer.cluster.api.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
-from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, MARKETPLACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
+from importer.cluster.kinds import (
+    CLUSTER_SERVICE_VERSION,
+    CLUSTER_VERSION,
+    CONFIG_NAMESPACE,
+    MARKETPLACE,
+    OWN_LABELS,
+    PLAIN_OLM,
+    SECRET,
+    Kind,
+)
 from importer.cluster.microshift import microshift_version
 from importer.cluster.readiness.readiness import ExpectedCatalog
 from importer.cluster.updates.expected import ExpectedRelease
@@ -231,7 +240,13 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
     live = client.get(SECRET, NAME, namespace)
     data = (live or {}).get("data") or {}
     entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(_EXPECTED))
-    return sorted(entries, key=lambda entry: entry.order)
+    return sorted(entries, key=position)
+
+
+def position(entry: Entry) -> tuple[int, bool]:
+    """Return where an entry is in the order of the changes."""
+    # A ClusterServiceVersion shares the number of what was written before its Subscription, and is undone before that.
+    return entry.order, entry.kind == CLUSTER_SERVICE_VERSION.name
 
 
 def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCatalog]:
@@ -261,6 +276,11 @@ def _imported(data: Mapping[str, str]) -> tuple[ImportedArchive, ...]:
     # The Secret may have been edited: names are checked as those of an archive are.
     found = (_unpacked(data[_ARCHIVES], _IMPORTED) if _ARCHIVES in data else None) or []
     return tuple(replaced(each, name=each.name if is_name(each.name) else "") for each in found[-_MAX_ARCHIVES:])
+
+
+def keep(client: ClusterClient, namespace: str, entry: Entry) -> None:
+    """Add an entry to an existing record, for an undo that may be interrupted. Raises ClusterError."""
+    client.merge_patch(SECRET, NAME, namespace, {"data": {entry.key: _encoded(entry)}})
 
 
 def forget(client: ClusterClient, namespace: str, key: str) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from common.retry import retry
-from common.text import enumeration
+from common.text import enumeration, shortened
 from importer.cluster import record
 from importer.cluster.api.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
 from importer.cluster.differences import (
@@ -20,7 +20,21 @@ from importer.cluster.differences import (
     needed_patch,
     rebased,
 )
-from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, OWN_LABELS, kind_of
+from importer.cluster.kinds import (
+    CLUSTER_EXTENSION,
+    CLUSTER_ROLE_BINDING,
+    CLUSTER_SERVICE_VERSION,
+    CONFIG_MAP,
+    IMAGE_CONFIG,
+    NAMESPACE,
+    OWN_LABELS,
+    SERVICE_ACCOUNT,
+    SUBSCRIPTION,
+    has_own_label,
+    kind_of,
+)
+from importer.cluster.removal.brought import brought, why_account_stays, why_csv_stays, why_extension_stays
+from importer.cluster.removal.namespaces import what_is_in
 
 if TYPE_CHECKING:
     from importer.cluster.record import Entry, FieldChange
@@ -41,8 +55,12 @@ _STAMPS = frozenset(
         "deployment.kubernetes.io/revision",
         "kubectl.kubernetes.io/last-applied-configuration",
         "kubectl.kubernetes.io/restartedAt",
+        # operator-lifecycle-manager, pkg/controller/operators/olm/operatorgroup.go: what the operators of a group provide.
+        "olm.providedAPIs",
     )
 )
+# Labels that OLM gives the components of an operator (pkg/controller/operators/decorators/operator.go).
+_STAMP_PREFIX = "operators.coreos.com/"
 _MAX_DEPTH = 64
 _SHOWN = 5  # restored fields in the line of an object
 _SOURCE = "source"
@@ -147,7 +165,8 @@ def _further(live: Any, written: Any, path: Path, *, fields: bool) -> Iterator[P
 
 def _is_data(path: Path) -> bool:
     if path[0] == "metadata":
-        return path[1:2] in {("labels",), ("annotations",)} and path[-1] not in _STAMPS
+        stamped = path[-1] in _STAMPS or path[-1].startswith(_STAMP_PREFIX)
+        return path[1:2] in {("labels",), ("annotations",)} and not stamped
     return path[0] not in {"apiVersion", "kind", "status"} and path[-1] not in _STAMPS
 
 
@@ -222,8 +241,14 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     # Determined first: images.config is restored before the ConfigMap that it names is reached.
     staying = _staying_config_maps(client, entries)
     # The last change first, so that CatalogSources go before the rules and the CA that their pods need.
-    for entry in reversed(entries):
-        result = _one(client, entry, staying, dry_run=dry_run)
+    left = list(entries)
+    while left:
+        entry = left.pop()
+        further = _brought(client, entry, namespace, dry_run=dry_run)
+        if further is not None and further.key not in {each.key for each in left}:
+            left.append(further)
+            left.sort(key=record.position)
+        result = _one(client, entry, staying, done, dry_run=dry_run)
         for text in client.warnings.take():
             tell(f"warning of the API server: {text}")
         tell(f"would be {result}" if dry_run else str(result))
@@ -234,6 +259,19 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     return done
 
 
+def _brought(client: ClusterClient, entry: Entry, namespace: str, *, dry_run: bool) -> Entry | None:
+    """Return an entry for what OLM brought for a Subscription that is deleted, and keep it in the record before that."""
+    if entry.kind != SUBSCRIPTION.name or not entry.created:
+        return None
+    live = client.get(SUBSCRIPTION, entry.name, entry.namespace)
+    if live is None or _planned(entry, live).outcome is not Outcome.DELETED:
+        return None
+    found = brought(client, entry, live)
+    if found is not None and not dry_run:
+        record.keep(client, namespace, found)
+    return found
+
+
 def _staying_config_maps(client: ClusterClient, entries: Sequence[Entry]) -> set[str]:
     """Return the own ConfigMaps that stay for their foreign content."""
     created = [entry for entry in entries if entry.created and entry.kind == CONFIG_MAP.name]
@@ -241,14 +279,18 @@ def _staying_config_maps(client: ClusterClient, entries: Sequence[Entry]) -> set
     return {entry.name for entry, body in live if body is not None and _planned(entry, body).fields}
 
 
-def _one(client: ClusterClient, entry: Entry, staying: Collection[str], *, dry_run: bool) -> Undone:
+def _one(client: ClusterClient, entry: Entry, staying: Collection[str], done: Sequence[Undone], *, dry_run: bool) -> Undone:
     # An object that is written by another client between the read and the change is read again.
-    return retry(lambda: _undo_entry(client, entry, staying, dry_run=dry_run), CONFLICT_POLICY, on=ConflictError)
+    return retry(lambda: _undo_entry(client, entry, staying, done, dry_run=dry_run), CONFLICT_POLICY, on=ConflictError)
 
 
-def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *, dry_run: bool) -> Undone:
+def _undo_entry(
+    client: ClusterClient, entry: Entry, staying: Collection[str], done: Sequence[Undone], *, dry_run: bool
+) -> Undone:
     kind = kind_of(entry.api_version, entry.kind)
     live = client.get(kind, entry.name, entry.namespace)
+    if live is not None and entry.created and (why := _why_it_stays(client, entry, live, done)):
+        return Undone(Outcome.REFUSED, entry.kind, entry.name, entry.namespace, why, "it stays")
     needed = _still_trusted(entry, live, staying)
     plan = _planned(_without(entry, needed) if needed else entry, live)
     if live is not None and not dry_run:
@@ -262,6 +304,28 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
         outcome = plan.outcome if plan.outcome is Outcome.RESTORED else Outcome.REFUSED
         return Undone(outcome, *identity, (shown(needed),), "kept for the foreign CAs in that ConfigMap", _former(plan))
     return Undone(plan.outcome, *identity, tuple(map(shown, plan.fields)), former=_former(plan))
+
+
+def _why_it_stays(client: ClusterClient, entry: Entry, live: Body, done: Sequence[Undone]) -> tuple[str, ...]:
+    """Return why an object of an installation is not deleted, whoever has changed it (ADR 0079); empty for any other."""
+    going = {
+        (each.kind, each.name)
+        for each in done
+        if each.outcome is Outcome.DELETED and each.namespace in (entry.namespace, entry.name)
+    }
+    if entry.kind == CLUSTER_SERVICE_VERSION.name:
+        why = why_csv_stays(client, entry, live, {name for kind, name in going if kind == SUBSCRIPTION.name})
+    elif entry.kind == CLUSTER_EXTENSION.name:
+        why = why_extension_stays(live)
+    elif entry.kind in (SERVICE_ACCOUNT.name, CLUSTER_ROLE_BINDING.name):
+        why = why_account_stays(client, entry, live)
+    elif entry.kind == NAMESPACE.name:
+        if not has_own_label(live):
+            return ("it is not of hub-import",)
+        return tuple(shortened(what_is_in(client, entry.name, going), _SHOWN))
+    else:
+        return ()
+    return (why,) if why else ()
 
 
 def _former(plan: _Plan) -> tuple[str, ...]:
@@ -294,6 +358,9 @@ def _planned(entry: Entry, live: Body | None) -> _Plan:
     """Return the plan for an object."""
     if live is None:
         return _Plan(Outcome.GONE)
+    # Decided by what they hold (`_why_it_stays`): controllers label namespaces, and give accounts their secrets.
+    if entry.created and entry.kind in (NAMESPACE.name, SERVICE_ACCOUNT.name, CLUSTER_SERVICE_VERSION.name):
+        return _Plan(Outcome.DELETED)
     live = record.as_recorded(live)
     return _created(entry, live) if entry.created else _changed(entry, live)
 

@@ -25,7 +25,7 @@ from importer.configure.waiting import look_again, wait
 from importer.operators.settling import NOT_WELL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from common.archive.inventory import Problem
     from common.archive.reader import Archive
@@ -146,7 +146,7 @@ def preview(
     seen(planned)
     # A dry run shows its findings as its result.
     if not cluster.dry_run:
-        _warn(planned, interaction.tell)
+        warn(planned.findings, interaction.tell)
         _require(planned, interaction)
     return planned
 
@@ -176,7 +176,7 @@ def apply(
         if cluster.dry_run:
             return planned
         if find_missing is not None:
-            _warn(planned, interaction.tell)
+            warn(planned.findings, interaction.tell)
         # After a push, the person agreed to the preview: a question in the middle of a maintenance window might wait all night.
         _require(planned, interaction if find_missing is not None else replace(interaction, agree=lambda _planned: True))
         result = plan.change(dry_run=False, tell=interaction.tell)
@@ -216,7 +216,7 @@ def _updates(plan: ClusterPlan) -> tuple[Update, ...]:
 def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
     """Return what would change, with all findings. Raises ClusterError, at once for missing permissions."""
     findings = list(preflight.permissions(client, plan.intent))
-    _refuse(findings)  # every further read, the dry run on the server included, would fail with 403
+    refuse(findings)  # every further read, the dry run on the server included, would fail with 403
     findings += preflight.circumstances(client, plan.intent)
     findings += [*plan.operators.findings, *plan.releases.findings]
     would = plan.change(dry_run=True, tell=silent)
@@ -246,8 +246,9 @@ def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) ->
     return [Finding("image-not-in-mirror", "mirror", cause, tuple(shortened(missing, _SHOWN)), fix)]
 
 
-def _warn(planned: Applied, tell: Tell) -> None:
-    for finding in planned.findings:
+def warn(findings: Iterable[Finding], tell: Tell) -> None:
+    """Say the warnings among findings."""
+    for finding in findings:
         if finding.severity is Severity.WARNING:
             first, *more = finding.lines
             for line in (f"warning: {first}", *more):
@@ -256,13 +257,13 @@ def _warn(planned: Applied, tell: Tell) -> None:
 
 def _require(planned: Applied, interaction: Interaction) -> None:
     """Raise errors among the findings, and NotAgreedError."""
-    _refuse(planned.findings)
+    refuse(planned.findings)
     # Nothing to change is nothing to ask: a second apply in a script, without --yes, has to end well.
     if planned.result.changed and not interaction.agree(planned):
         raise NotAgreedError
 
 
-def _refuse(findings: Sequence[Finding]) -> None:
+def refuse(findings: Sequence[Finding]) -> None:
     """Raise the errors among the findings as one."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if not errors:

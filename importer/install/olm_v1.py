@@ -1,7 +1,7 @@
 """Installation by OLM v1: which operators it takes, and what a ClusterExtension needs. Pure.
 
-Sources: operator-controller, docs/project/olmv1_limitations.md, internal/operator-controller/applier/provider.go and
-docs/draft/howto/single-ownnamespace-install.md; openshift/enhancements, enhancements/olm (service-account-deprecation).
+Sources: operator-controller, its pages *Limitations* and *Single- and OwnNamespace install modes*, and
+internal/operator-controller/applier/provider.go; openshift/enhancements, enhancements/olm (service-account-deprecation).
 """
 
 from __future__ import annotations

@@ -29,16 +29,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a cluster has in the way of an installation. `known` False: no cluster is read (`render`).
+    """What a cluster has in the way of an installation; nothing where no cluster is read (`render`).
 
-    `home`: the namespace of operators that watch all namespaces; `csvs`: namespace and name of ClusterServiceVersions;
-    `owned`: namespaces that hub-import created.
+    `home`: the namespace of operators that watch all namespaces; `csvs`: namespace and name of ClusterServiceVersions.
     """
 
     home: str = "openshift-operators"
-    known: bool = True
-    namespaces: frozenset[str] = frozenset()
-    owned: frozenset[str] = frozenset()
     groups: tuple[Group, ...] = ()
     subscriptions: tuple[Subscribed, ...] = ()
     extensions: tuple[Extension, ...] = ()

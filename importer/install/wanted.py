@@ -47,6 +47,10 @@ class Wanted:
         name, at, version = text.partition("@")
         package, colon, channel = name.partition(":")
         parts = [package, *([channel] if colon else []), *([version] if at else [])]
+        if "/" in package:
+            raise UsageError(
+                f"{text[:80]!r} is a path", hint="Name packages here; the archive is imported with hub-import deploy."
+            )
         if not all(_TEXT.fullmatch(each) and len(each) <= _LONGEST for each in parts):
             raise UsageError(
                 f"not an operator: {text[:80]!r}", hint="Write PACKAGE[:CHANNEL][@VERSION], as hub-import inspect has them."

@@ -11,6 +11,7 @@ strategic merge patches, OpenAPI documents.
 from __future__ import annotations
 
 import base64
+import hashlib
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -80,6 +81,9 @@ class FakeCluster:
         self.update_service = self.plays_updates = update_service
         self.kinds = kinds_of_microshift(self.release) if microshift and self.release else kinds_of(self.release)
         self.kinds = (*self.kinds, *(kinds_of_update_service() if update_service else ()))
+        self.plays_installs = False  # OLM installs what new Subscriptions and ClusterExtensions ask for
+        self.watches_one = False  # by OLM v1: the feature gate NewOLMOwnSingleNamespace
+        self.needs_account = True  # by OLM v1: ClusterExtensions have to name a ServiceAccount
         self.trusted_routes = True  # by the cluster version operator: the CA of the cluster's router
         self.absent_payloads: set[str] = set()  # digests that nodes cannot pull
         self.service_failure: tuple[str, str] | None = None  # reason and message of its operator
@@ -156,6 +160,23 @@ class FakeCluster:
         path = folder / "kubeconfig"
         path.write_text(yaml.safe_dump(document))
         return path
+
+    def play_installs(self, *packages: PackageRecord, source: str = "index") -> None:
+        """Let OLM install, from a CatalogSource of these packages; with the home of operators that watch all namespaces."""
+        self.plays_installs = True
+        self.ready_reads = -1
+        home = "operators" if self.release is None else "openshift-operators"
+        place = "olm" if self.release is None else "openshift-marketplace"
+        self._ensure_namespace(home)
+        group = {"kind": "OperatorGroup", "metadata": {"name": "global-operators", "namespace": home}, "spec": {}}
+        self.put(group, "cluster-version-operator")
+        digest = f"sha256:{hashlib.sha256(source.encode()).hexdigest()}"
+        self.catalog_contents[digest] = packages
+        image = f"mirror.example.com/catalog/{source}@{digest}"
+        spec = {"sourceType": "grpc", "image": image}
+        self.put({"kind": "CatalogSource", "metadata": {"name": source, "namespace": place}, "spec": spec}, "someone")
+        if any(kind.kind == "ClusterCatalog" for kind in self.kinds):
+            self.add("ClusterCatalog", source, spec={"source": {"type": "Image", "image": {"ref": image}}})
 
     def play(self, name: str, **words: str) -> Story:
         """Begin a story: what it shows is there from now on, until what it waits for has happened."""

@@ -56,8 +56,29 @@ _CORE = (
     Served("", "v1", "Event", "events", namespaced=True, has_status=False, schema=None),
     Served("", "v1", "Service", "services", namespaced=True, has_status=True, schema=None),
     Served("apps", "v1", "Deployment", "deployments", namespaced=True, has_status=True, schema=None),
+    Served("apps", "v1", "ReplicaSet", "replicasets", namespaced=True, has_status=True, schema=None),
     Served("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True, has_status=False, schema=None),
     Served("batch", "v1", "Job", "jobs", namespaced=True, has_status=True, schema=None),
+    Served("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True, has_status=False, schema=None),
+    Served("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True, has_status=False, schema=None),
+    Served(
+        "rbac.authorization.k8s.io",
+        "v1",
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        namespaced=False,
+        has_status=False,
+        schema=None,
+    ),
+    Served(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        namespaced=False,
+        has_status=True,
+        schema=None,
+    ),
     Served("", "v1", "Node", "nodes", namespaced=False, has_status=True, schema=None),
 )
 _OLM = Served(
@@ -91,7 +112,13 @@ _INSTALL_PLAN = Served(
 _CLUSTER_EXTENSION = Served(
     "olm.operatorframework.io", "v1", "ClusterExtension", "clusterextensions", namespaced=False, has_status=True, schema=None
 )
-_OPERATORS = (_SUBSCRIPTION, _CSV, _INSTALL_PLAN)
+_OPERATOR_GROUP = Served(
+    "operators.coreos.com", "v1", "OperatorGroup", "operatorgroups", namespaced=True, has_status=True, schema=None
+)
+_FEATURE_GATE = Served(
+    "config.openshift.io", "v1", "FeatureGate", "featuregates", namespaced=False, has_status=True, schema=None
+)
+_OPERATORS = (_SUBSCRIPTION, _CSV, _INSTALL_PLAN, _OPERATOR_GROUP)
 _KIND_SINCE: dict[str, Minor] = {
     "ImageDigestMirrorSet": (4, 13),
     "ImageTagMirrorSet": (4, 13),
@@ -99,7 +126,7 @@ _KIND_SINCE: dict[str, Minor] = {
     "ClusterExtension": (4, 18),
     "ClusterImagePolicy": (4, 20),
 }
-_ON_KUBERNETES = frozenset(("CatalogSource", "OperatorGroup", "Subscription"))
+_ON_KUBERNETES = frozenset(("CatalogSource", "Subscription"))
 _FIELD_SINCE: dict[tuple[str, str], Minor] = {
     ("CatalogSource", "spec.updateStrategy"): (4, 4),
     ("CatalogSource", "spec.priority"): (4, 6),
@@ -124,6 +151,7 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
         *_OPERATORS,
         _CLUSTER_VERSION,
         _INFRASTRUCTURE,
+        _FEATURE_GATE,
         *later,
         *(_as_of(kind, release) for kind in custom),
     )

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import PackageRecord
+from common.archive.inventory import ChannelRecord, PackageRecord
 from tests.fakes import cluster_network, cluster_pod_security
+from tests.fakes.cluster_installs import Installs
 from tests.fakes.cluster_machines import RULES, Machines
 from tests.fakes.cluster_releases import ReleaseOperators
 from tests.fakes.cluster_resolver import Resolver
@@ -43,6 +44,7 @@ class Simulator:
         self._cluster = cluster
         self.machines = Machines(cluster)
         self._resolver = Resolver(cluster)
+        self._installs = Installs(cluster)
         self._releases = ReleaseOperators(cluster)
         self._reads: dict[tuple[str, str], int] = {}  # of a CatalogSource with what it serves
         self._listed: dict[tuple[str, str], int] = {}  # lists of PackageManifests since it is READY
@@ -66,11 +68,14 @@ class Simulator:
                 self._cluster_catalogs()
             if kind in {"CatalogSource", "Deployment", "Service"}:
                 self._deployments()
+            if kind == "Namespace":
+                self._installs.namespaces()
 
     def deleted(self) -> None:
         """React to an object that was taken away: the garbage collector takes what it owned."""
         with self._cluster.store.lock:
-            for kind in ("Deployment", "Pod", "NetworkPolicy", "Service"):
+            self._installs.vanish()
+            for kind in ("Deployment", "Pod", "NetworkPolicy", "Service", "InstallPlan"):
                 uids = {self._cluster.store.get(key)["metadata"]["uid"] for key in self._cluster.store.all_keys()}
                 for key in self._keys(kind):
                     owners = self._cluster.store.get(key)["metadata"].get("ownerReferences") or []
@@ -91,6 +96,8 @@ class Simulator:
                 self.machines.read()
             if kind in {"Subscription", "InstallPlan", "ClusterServiceVersion"}:
                 self._resolver.run()
+            if kind == "ClusterExtension":
+                self._installs.extensions()
             if kind in {"Deployment", "Pod"}:
                 self._deployments()
             self._releases.read(kind)
@@ -339,6 +346,7 @@ def _package_manifest(package: PackageRecord, source: Key, namespace: str) -> Bo
         {
             "name": channel.name,
             "currentCSV": channel.head,
+            "currentCSVDesc": _description(channel),
             "entries": [{"name": bundle.name, "version": bundle.version or ""} for bundle in channel.bundles],
         }
         for channel in package.channels
@@ -361,3 +369,25 @@ def _package_manifest(package: PackageRecord, source: Key, namespace: str) -> Bo
             "channels": channels,
         },
     }
+
+
+def _description(channel: ChannelRecord) -> Body:
+    """Return what package-server says of a head (pkg/package-server/apis/operators/v1/packagemanifest_types.go, CSVDescription)."""
+    notes = {
+        "operatorframework.io/suggested-namespace": channel.suggested_namespace,
+        "operatorframework.io/suggested-namespace-template": channel.suggested_namespace_template,
+        "operatorframework.io/cluster-monitoring": "true" if channel.cluster_monitoring else None,
+    }
+    modes = [{"type": each, "supported": True} for each in channel.install_modes]
+    apis = {"owned": _apis(channel.provided_apis), "required": _apis(channel.required_apis)}
+    return {
+        "version": next((one.version for one in channel.bundles if one.name == channel.head), None) or "",
+        "annotations": {name: value for name, value in notes.items() if value},
+        "installModes": modes,
+        "customresourcedefinitions": {name: listed for name, listed in apis.items() if listed},
+    }
+
+
+def _apis(names: Sequence[str]) -> list[Body]:
+    parts = (name.split(".", 2) for name in names)
+    return [{"name": f"{kind.lower()}s.{group}", "version": version, "kind": kind} for kind, version, group in parts]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from semver import Version
 
+from tests.fakes.cluster_installs import Installs
 from tests.fakes.cluster_operators import AT_LATEST, PENDING, InstalledOperator, plan_condition, put_csv, put_plan, put_pod
 from tests.fakes.cluster_store import Body, Key
 
@@ -88,6 +89,7 @@ class Upgrades:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
+        self._installs = Installs(cluster)
 
     def run(self, namespace: str, found: Sequence[tuple[Key, ChannelRecord | None]]) -> None:
         """Finish what was begun; begin the updates that the channels of the Subscriptions offer."""
@@ -108,10 +110,11 @@ class Upgrades:
         """Write the InstallPlan of the next version; before 4.14 bundles are unpacked by it, later before it."""
         status, one = _status(body), _installed(body)
         # Tests write Subscriptions that nothing is to happen to: OLM's have a state.
-        if not status.get("state") or not one.installed:
-            return
         updates = self._cluster.updates
-        wanted = next_bundle(channel, one.installed, self._version(one), updates.edges)
+        if not status.get("state") or not one.installed:
+            wanted = self._installs.first(body, channel)
+        else:
+            wanted = next_bundle(channel, one.installed, self._version(one), updates.edges)
         if not wanted:
             return
         stage, said = updates.failing.get(wanted, ("", ""))
@@ -120,6 +123,7 @@ class Upgrades:
             return
         phase = "RequiresApproval" if approval == "Manual" else "Installing"
         plan = put_plan(self._cluster, replace(one, approval=approval), wanted, phase)
+        self._installs.own_plan(key, plan["installPlanRef"]["name"])
         conditions = [*_others(status), plan_condition(phase)]
         self._cluster.store.set_status(
             key, {**status, "currentCSV": wanted, "state": PENDING, "conditions": conditions, **plan}
@@ -140,6 +144,8 @@ class Upgrades:
             return
         wanted = status["currentCSV"]
         stage, said = self._cluster.updates.failing.get(wanted, ("", ""))
+        if failed := self._installs.query_failure(key.namespace):
+            stage, said = "plan", failed
         if stage == "plan":
             put_plan(self._cluster, one, wanted, "Failed", said)
             self._cluster.store.set_status(key, {**status, "conditions": [*_others(status), plan_condition("Failed", said)]})
@@ -149,6 +155,7 @@ class Upgrades:
         made = replace(one, csv=wanted, phase_message=said)
         put_csv(self._cluster, made, wanted, self._offered(wanted), replaces=one.installed, phase=phase)
         self._set_phase(key.namespace, one.installed, "Replacing")
+        self._installs.adopt(key.namespace, key, wanted)
         after = {**status, "installedCSV": wanted, "state": AT_LATEST, "conditions": _others(status)}
         self._cluster.store.set_status(key, after)
 

@@ -166,6 +166,7 @@ _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _VERSION = Kind("", "v1", "Version", "version", namespaced=False)  # for messages: /version is no resource
+_DISCOVERY = Kind("", "v1", "APIResourceList", "apiresources", namespaced=False)
 _LONGEST_VERSION = 80
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 
@@ -329,6 +330,20 @@ class ClusterClient:
             raise
         except ClusterError:
             return ""
+
+    def document(self, path: str) -> dict[str, Any]:
+        """Return what the server says of itself at a path, such as its groups at /apis. Raises ClusterError."""
+
+        def ask() -> dict[str, Any]:
+            # `system:discovery` of Kubernetes allows it to every account that is authenticated.
+            answer = self._plain.get(path)
+            answer.raise_for_status()
+            found = answer.json()
+            if not isinstance(found, dict):
+                raise TypeError(path)
+            return found
+
+        return self._tried("get", _DISCOVERY, path, ask)
 
     def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
         name, namespace = subject["metadata"]["name"], _namespace(subject)

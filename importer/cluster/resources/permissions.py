@@ -35,6 +35,7 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     NODE,
     OLM_NAMESPACE,
+    OPERATOR_GROUP,
     OPERATOR_HUB,
     PACKAGE_MANIFEST,
     PLAIN_OLM,
@@ -46,6 +47,7 @@ from importer.cluster.kinds import (
     UPDATE_SERVICE,
     Kind,
     Resource,
+    kind_of,
 )
 from importer.cluster.record import NAME as RECORD
 from importer.cluster.resources.build import NAME as CA_NAME
@@ -207,6 +209,32 @@ class _OwnNames:
         kinds = {kind.name for kind in release.rule_kinds} if release is not None else set()
         rules = series_names([each for each in resources if each.kind in kinds])
         return cls(sources, tuple(map(service_name, sources)), rules)
+
+
+def for_installation(release: Release | None, resources: Sequence[Resource]) -> list[Permission]:
+    """Return what the installation of operators uses, and its undo: `resources` are the objects that it writes."""
+    namespace = MARKETPLACE if release is not None else PLAIN_OLM
+    recorded = CONFIG_NAMESPACE if release is not None and not release.microshift else namespace
+    found = [
+        *_each(CLUSTER_VERSION, ("get",), names=("version",)),
+        *_each(SECRET, _OWN, recorded, (RECORD,)),
+        *_each(CATALOG_SOURCE, ("list",), namespace),
+        *(_each(PACKAGE_MANIFEST, ("list",), namespace) if release is None or release.lists_packages else ()),
+        *_each(OPERATOR_GROUP, ("list",)),
+    ]
+    spaces: set[str] = set()
+    for each in resources:
+        kind = kind_of(each.api_version, each.kind)
+        found += _each(kind, _OWN, each.namespace, (each.name,))
+        if kind is SUBSCRIPTION:
+            spaces.add(each.namespace)
+    for where in sorted(spaces):
+        found += _each(SUBSCRIPTION, ("list",), where)
+        # Their names are those of versions that OLM installs later, which `undo` deletes with the Subscription.
+        found += [*_each(CLUSTER_SERVICE_VERSION, ("get", "delete"), where), *_each(INSTALL_PLAN, ("get",), where)]
+    if any(each.kind == CLUSTER_EXTENSION.name for each in resources):
+        found += [*_each(CLUSTER_CATALOG, ("list",)), *_each(CLUSTER_EXTENSION, ("list",))]
+    return found
 
 
 def helpful(release: Release | None) -> list[Permission]:

@@ -58,7 +58,7 @@ def chosen(*offers, text=""):
 
 def cluster(*groups, **more_of):
     found = (HOME, *groups)
-    return Surroundings(groups=tuple(map(Group.of, found)), namespaces=frozenset(("openshift-operators",)), **more_of), found
+    return Surroundings(groups=tuple(map(Group.of, found)), **more_of), found
 
 
 def group(where, name="og", **spec):
@@ -331,7 +331,7 @@ def test_a_package_of_two_catalogs_needs_a_name():
     assert choose(Wanted("foo"), twice, "other").source[1] == "other"
 
 
-@pytest.mark.parametrize("text", ["", ":stable", "foo:", "foo@", "foo bar", "foo:a b", "x" * 300])
+@pytest.mark.parametrize("text", ["", ":stable", "foo:", "foo@", "foo bar", "foo:a b", "x" * 300, "dir/archive"])
 def test_texts_that_are_no_operator(text):
     with pytest.raises(UsageError):
         Wanted.parse(text)

@@ -1,0 +1,225 @@
+"""Install: choose places by OLM's rules, show what would be written, ask, write, wait until the operators run.
+
+Specification: docs/reference/cluster.md, *install*.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from common.errors import ExitCode
+from common.openshift.supported_releases import unsupported
+from importer.cluster.api.client import connect
+from importer.cluster.api.discovery import identify
+from importer.cluster.apply import ApplyResult
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.readiness.wait import wait_healthy
+from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.resources.catalog_source import namespace_for
+from importer.cluster.resources.permissions import for_installation, missing
+from importer.cluster.writing import Writer
+from importer.configure.apply import NotAgreedError, refuse, silent, warn
+from importer.diagnose.collect import collect
+from importer.diagnose.rules import diagnose
+from importer.install.offers import choose
+from importer.install.olm_v1 import extend
+from importer.install.placing import place
+from importer.install.progress import Progress, approval
+from importer.install.reading import ability, offered, surroundings
+from importer.install.requirements import requirements
+from importer.install.writing import Installation, unlabelled, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from common.archive.inventory import Inventory
+    from importer.cluster.api.client import ClusterClient
+    from importer.cluster.api.discovery import ClusterIdentity
+    from importer.cluster.readiness.wait import Display
+    from importer.cluster.release import Release
+    from importer.install.offers import Chosen, Offered
+    from importer.install.placing import Surroundings
+    from importer.install.wanted import How, Wanted
+    from importer.settings import ClusterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The outcome of an installation: done, or foreseen unless `done`.
+
+    `states`: what became of each operator, in words; `approvals`: the commands that approve InstallPlans, by package.
+    """
+
+    cluster: ClusterIdentity
+    result: ApplyResult
+    findings: tuple[Finding, ...]
+    installation: Installation
+    done: bool = False
+    states: tuple[tuple[str, str], ...] = ()
+    approvals: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6 when something keeps the operators from being installed."""
+        return ExitCode.CLUSTER if any(each.severity is Severity.ERROR for each in self.findings) else ExitCode.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The callbacks of an installation: lines of text, the question before the first change, and the wait.
+
+    `clock` is monotonic, in seconds.
+    """
+
+    tell: Callable[[str], None]
+    agree: Callable[[Installed], bool]
+    display: Display
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def install(
+    cluster: ClusterSettings, wanted: Sequence[Wanted], how: How, inventory: Inventory | None, asking: Asking
+) -> Installed:
+    """Install operators from the catalogs that a cluster serves, and wait until they run.
+
+    `inventory`: of an archive that was imported; None: whatever is served. Nothing changes unless `asking.agree` returns True.
+    Idempotent. Raises ClusterError, also for operators that do not run in time; UsageError.
+    """
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        identity = identify(client, cluster.release)
+        release = identity.release
+        _require(client, identity, Installation())
+        installation, findings = plan(client, release, wanted, how, offered(client, release, inventory))
+        would = Installed(identity, ApplyResult(()), tuple(findings), installation)
+        # What cannot be installed may be in namespaces that cannot be written either.
+        if would.exit_code is ExitCode.DONE:
+            would = replace(would, result=_foreseen(client, identity, installation))
+        if cluster.dry_run:
+            return would
+        warn(would.findings, asking.tell)
+        refuse(would.findings)
+        if would.result.changed and not asking.agree(would):
+            raise NotAgreedError
+        result = carry_out(client, release, installation, asking.tell)
+        progress = watch(client, release, installation, asking, timeout_s=cluster.timeout_s)
+        return replace(would, result=result, done=True, states=_states(progress), approvals=_approvals(progress))
+
+
+def plan(
+    client: ClusterClient, release: Release | None, wanted: Sequence[Wanted], how: How, offers: Sequence[Offered]
+) -> tuple[Installation, list[Finding]]:
+    """Return where operators go, and what is said. Raises ClusterError."""
+    findings: list[Finding] = []
+    chosen: list[Chosen] = []
+    for each in wanted:
+        found = choose(each, offers, how.catalog)
+        if isinstance(found, Finding):
+            findings.append(found)
+        else:
+            chosen.append(found)
+    around = surroundings(client, release)
+    installation, said = _placed(client, release, chosen, how, around)
+    findings += said
+    written = [each.chosen for each in installation.fresh] + [each.chosen for each in installation.extended if not each.present]
+    findings += [] if how.olm_v1 else requirements(written, offers, around)
+    findings += _unsupported(written, release)
+    findings += unlabelled(client, installation)
+    return installation, findings
+
+
+def _placed(
+    client: ClusterClient, release: Release | None, chosen: Sequence[Chosen], how: How, around: Surroundings
+) -> tuple[Installation, Sequence[Finding]]:
+    if how.olm_v1:
+        extended, said = extend(chosen, how, around, ability(client, release))
+        return Installation(extended=extended), said
+    placed = place(chosen, how, around)
+    return Installation(placed.placements), placed.findings
+
+
+def _unsupported(chosen: Sequence[Chosen], release: Release | None) -> Iterator[Finding]:
+    """Yield a warning for each head that is not meant for the release."""
+    minor = (release.major, release.minor) if release is not None else None
+    for one in chosen:
+        package = msgspec.structs.replace(one.offered.package, channels=(one.channel,))
+        for _, message in unsupported([package], minor) if one.is_head else ():
+            fix = "Install another version, or update the cluster first."
+            yield Finding("release-unsupported", str(one), message, (), fix, severity=Severity.WARNING)
+
+
+def _require(client: ClusterClient, identity: ClusterIdentity, installation: Installation) -> None:
+    """Raise ClusterError with all missing permissions."""
+    resources = [*installation.namespaces, *installation.resources]
+    wanted = [each for each in for_installation(identity.release, resources) if each.verb != "delete"]
+    if refused := missing(client, wanted):
+        fix = "An administrator grants exactly these."
+        cause = f"{len(refused)} permissions are missing"
+        refuse([Finding("not-allowed", "permissions", cause, tuple(map(str, refused)), fix)])
+
+
+def _foreseen(client: ClusterClient, identity: ClusterIdentity, installation: Installation) -> ApplyResult:
+    """Return what would change, as the server foresees it. Raises ClusterError, at once for missing permissions."""
+    _require(client, identity, installation)
+    writer = _writer(client, identity.release, silent, dry_run=True)
+    write(writer, installation)
+    return ApplyResult(tuple(writer.changes))
+
+
+def carry_out(
+    client: ClusterClient, release: Release | None, installation: Installation, tell: Callable[[str], None]
+) -> ApplyResult:
+    """Write the objects of an installation, each recorded before. Raises ClusterError."""
+    writer = _writer(client, release, tell, dry_run=False)
+    write(writer, installation)
+    return ApplyResult(tuple(writer.changes))
+
+
+def _writer(client: ClusterClient, release: Release | None, tell: Callable[[str], None], *, dry_run: bool) -> Writer:
+    recorder = Recorder(client, record_namespace(client))
+    server_side = release is None or release.server_side_apply
+    return Writer(client, server_side=server_side, dry_run=dry_run, tell=tell, recorder=recorder)
+
+
+def watch(
+    client: ClusterClient, release: Release | None, installation: Installation, asking: Asking, *, timeout_s: float
+) -> Progress:
+    """Return when all operators run, or wait for approval. Raises ClusterError with causes after `timeout_s`."""
+    progress = Progress(client, installation)
+    places, packages = installation.places, installation.packages
+
+    def causes() -> list[Finding]:
+        found = diagnose(collect(client, namespace_for(release), (), release))
+        return [each for each in found if _concerns(each, places, packages)]
+
+    if progress.checks():
+        wait_healthy(
+            client,
+            (),
+            release=None,
+            timeout_s=timeout_s,
+            display=asking.display,
+            diagnose=causes,
+            further=progress.checks(),
+            clock=asking.clock,
+            sleep=asking.sleep,
+        )
+    return progress
+
+
+def _concerns(finding: Finding, places: set[str], packages: set[str]) -> bool:
+    """Return whether a finding is about a namespace or package of the installation; other operators are not its business."""
+    text = f"{finding.text} "
+    return any(f" {each}/" in text or f"namespace {each}" in text for each in places) or any(each in text for each in packages)
+
+
+def _states(progress: Progress) -> tuple[tuple[str, str], ...]:
+    return tuple((package, check.text) for package, check in progress.states.items())
+
+
+def _approvals(progress: Progress) -> tuple[tuple[str, str], ...]:
+    return tuple((package, approval(*place)) for package, place in sorted(progress.approvals.items()))

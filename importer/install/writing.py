@@ -1,0 +1,120 @@
+"""The objects of an installation, in the order in which a cluster needs them, and how they are written. Idempotent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.errors import ClusterError
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import NAMESPACE, has_own_label
+from importer.install import objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from importer.cluster.api.client import ClusterClient
+    from importer.cluster.kinds import Resource
+    from importer.cluster.writing import Writer
+    from importer.install.offers import Chosen
+    from importer.install.olm_v1 import Extended
+    from importer.install.placing import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The operators of one run, by OLM or by OLM v1."""
+
+    placements: Sequence[Placement] = ()
+    extended: Sequence[Extended] = ()
+
+    @property
+    def fresh(self) -> list[Placement]:
+        """The operators whose Subscription is to be written."""
+        return [each for each in self.placements if not each.present]
+
+    @property
+    def places(self) -> set[str]:
+        """The namespaces of all operators."""
+        return {each.namespace for each in self.placements} | {each.namespace for each in self.extended}
+
+    @property
+    def packages(self) -> set[str]:
+        """The packages of all operators."""
+        return {each.chosen.package for each in self.placements} | {each.chosen.package for each in self.extended}
+
+    @property
+    def members(self) -> dict[str, list[Chosen]]:
+        """The new operators by namespace."""
+        found: dict[str, list[Chosen]] = {}
+        placed = [(each.namespace, each.chosen) for each in self.fresh]
+        placed += [(each.namespace, each.chosen) for each in self.extended if not each.present]
+        for where, one in placed:
+            found.setdefault(where, []).append(one)
+        return found
+
+    @property
+    def namespaces(self) -> list[Resource]:
+        """The namespaces, as they are created where they do not exist."""
+        return [objects.namespace(name, members) for name, members in self.members.items()]
+
+    @property
+    def resources(self) -> list[Resource]:
+        """All other objects: what a namespace needs before what OLM acts on."""
+        groups = {each.namespace: objects.operator_group(each) for each in self.fresh if each.fresh}
+        fresh = [each for each in self.extended if not each.present]
+        return [
+            *groups.values(),
+            *(resource for each in fresh for resource in objects.account(each)),
+            *map(objects.subscription, self.fresh),
+            *map(objects.cluster_extension, fresh),
+        ]
+
+
+def write(writer: Writer, installation: Installation) -> None:
+    """Write the objects of an installation; those that are there stay. Raises ClusterError."""
+    for resource in installation.namespaces:
+        _namespace(writer, resource)
+    for resource in installation.resources:
+        writer.own(resource)
+    for each in installation.placements:
+        if each.present:
+            writer.leave("Subscription", each.chosen.package, each.namespace, "it is there already")
+    for one in installation.extended:
+        if one.present:
+            writer.leave("ClusterExtension", one.chosen.package, "", "it is there already")
+
+
+def _namespace(writer: Writer, resource: Resource) -> None:
+    live = writer.client.get(NAMESPACE, resource.name)
+    if live is not None and live["metadata"].get("deletionTimestamp"):
+        raise ClusterError(
+            f"namespace {resource.name} is being deleted", hint="Wait until it is gone, or choose another: --namespace."
+        )
+    # A namespace of others keeps its labels; one of an earlier run may get those of a further operator.
+    if live is not None and not has_own_label(live):
+        writer.leave(NAMESPACE.name, resource.name, "", "it exists")
+        return
+    writer.own(resource)
+    if live is None and writer.dry_run:
+        writer.unmade.add(resource.name)
+
+
+def unlabelled(client: ClusterClient, installation: Installation) -> Iterator[Finding]:
+    """Yield a warning for each namespace of others that lacks a label which an operator wants. Raises ClusterError."""
+    for resource in installation.namespaces:
+        live = client.get(NAMESPACE, resource.name)
+        if live is None or has_own_label(live):
+            continue
+        labels = live["metadata"].get("labels") or {}
+        wanted = {key: value for key, value in resource.body["metadata"]["labels"].items() if "managed-by" not in key}
+        lacking = [f"{key}={value}" for key, value in sorted(wanted.items()) if labels.get(key) != value]
+        if lacking:
+            yield Finding(
+                "namespace-labels",
+                f"Namespace {resource.name}",
+                "it exists, and lacks labels that an operator wants: it is left as it is",
+                tuple(lacking),
+                f"If they are right: oc label namespace {resource.name} {' '.join(lacking)}",
+                severity=Severity.WARNING,
+            )

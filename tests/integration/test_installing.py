@@ -1,0 +1,410 @@
+"""`install` on the fake cluster: objects, wait, causes, approval, what is in the way, interruption, undo, OLM v1.
+
+OLM's side is tests/fakes/cluster_installs.py, which cites operator-lifecycle-manager and operator-controller.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord, RequiredPackageRecord
+from common.errors import ClusterError, ExitCode
+from importer.cluster import record
+from importer.cluster.api.client import connect
+from importer.cluster.undo import Outcome, undo
+from importer.configure.apply import NotAgreedError
+from importer.configure.installing import Asking, install
+from importer.install.wanted import Approval, How, parse_all
+from importer.settings import ClusterSettings
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_operators import InstalledOperator, put_operator
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+SPACE = "openshift-config"
+
+
+def package(name="foo", modes=("OwnNamespace", "AllNamespaces"), **stated):
+    bundles = (BundleRecord(f"{name}.v2.0.0", "2.0.0", f"{name}.v1.0.0"), BundleRecord(f"{name}.v1.0.0", "1.0.0"))
+    stated = {"suggested_namespace": f"{name}-system", "provided_apis": (f"{name.title()}.v1.example.com",), **stated}
+    channel = ChannelRecord("stable", bundles[0].name, bundles, install_modes=modes, **stated)
+    return PackageRecord(name, "stable", (channel,))
+
+
+class Display:
+    """What is shown of a wait: the last state of each operator, and the causes."""
+
+    def __init__(self):
+        self.states, self.found = {}, []
+
+    def rows(self, rows, now_s):
+        self.states |= {row.check.subject: row.check.text for row in rows}
+
+    def finding(self, finding):
+        self.found.append(finding)
+
+    def end(self):
+        pass
+
+
+class Site:
+    """A cluster that serves packages, and `install` on it, with a clock that a wait moves."""
+
+    def __init__(self, folder, release="4.18", packages=()):
+        self.cluster = FakeCluster(release, tls=False)
+        self.cluster.play_installs(*(packages or [package()]))
+        self.folder, self.display, self.told, self.questions = folder, Display(), [], []
+        self.now = 0.0
+        self.agrees = True
+
+    def __enter__(self):
+        self.cluster.__enter__()
+        self.kubeconfig = self.cluster.kubeconfig(self.folder)
+        return self
+
+    def __exit__(self, *what):
+        self.cluster.__exit__(*what)
+
+    def install(self, *texts, inventory=None, dry_run=False, **how):
+        settings = ClusterSettings(self.kubeconfig, None, dry_run=dry_run, timeout_s=40)
+        asking = Asking(self.told.append, self.agree, self.display, clock=lambda: self.now, sleep=self.sleep)
+        return install(settings, parse_all(texts), How(**how), inventory, asking)
+
+    def agree(self, would):
+        self.questions.append(would)
+        return self.agrees
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def undo(self, *, dry_run=False):
+        with connect(self.kubeconfig, None) as client:
+            return undo(client, SPACE if self.cluster.release else "olm", dry_run=dry_run, tell=lambda _line: None)
+
+    def versions(self):
+        """Return the version of every object, but for the catalog, which OLM starts by itself."""
+        return {key: version for key, version in self.cluster.versions().items() if "index" not in key}
+
+    def record(self):
+        with connect(self.kubeconfig, None) as client:
+            return record.load(client, SPACE)
+
+    def state(self):
+        """Return the objects that are not of OLM or the cluster itself."""
+        left_out = {"Pod", "Event", "InstallPlan", "Secret", "ClusterServiceVersion", "Service", "ConfigMap"}
+        return sorted(
+            f"{key.kind.kind} {key.namespace}/{key.name}"
+            for key in self.cluster.store.all_keys()
+            if key.kind.kind not in left_out and (key.kind.kind, key.name) != ("ServiceAccount", "default")
+        )
+
+
+@pytest.fixture
+def site(tmp_path):
+    opened = []
+
+    def make(*args, **more_of):
+        here = Site(tmp_path, *args, **more_of)
+        opened.append(here)
+        return here.__enter__()
+
+    yield make
+    for each in opened:
+        each.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("release", ["4.18", "4.3", *more(["4.12", "4.20", None])])
+def test_an_operator_runs_after_one_command_and_a_second_one_changes_nothing(site, release):
+    here = site(release)
+    done = here.install("foo")
+    assert (done.done, done.exit_code) == (True, ExitCode.DONE)
+    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+    assert [(each.action, each.kind, each.name) for each in done.result.changes] == [
+        ("created", "Namespace", "foo-system"),
+        ("created", "OperatorGroup", "foo-system"),
+        ("created", "Subscription", "foo"),
+    ]
+    body = here.cluster.get("Subscription", "foo", "foo-system")
+    assert body["spec"]["startingCSV"] == "foo.v2.0.0"
+    assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "hub-import"
+    assert here.cluster.get("ClusterServiceVersion", "foo.v2.0.0", "foo-system")["status"]["phase"] == "Succeeded"
+    (asked,) = here.questions
+    assert len(asked.result.changed) == 3
+    versions = here.versions()
+    again = here.install("foo")
+    assert (again.states, len(here.questions)) == (done.states, 1)
+    assert here.versions() == versions
+
+
+def test_a_dry_run_and_a_no_change_nothing(site):
+    here = site()
+    before = here.versions()
+    would = here.install("foo", dry_run=True)
+    assert not would.done
+    assert [each.name for each in would.result.changed] == ["foo-system", "foo-system", "foo"]
+    here.agrees = False
+    with pytest.raises(NotAgreedError):
+        here.install("foo")
+    assert here.versions() == before
+
+
+def test_several_operators_share_the_namespace_that_was_asked_for(site):
+    here = site(packages=(package(), package("bar", ("OwnNamespace",))))
+    done = here.install("foo", "bar", namespace="team")
+    assert {each.group.targets for each in done.installation.placements} == {("team",)}
+    assert dict(done.states) == {"foo": "foo.v2.0.0 is installed", "bar": "bar.v2.0.0 is installed"}
+    assert len([each for each in done.result.changes if each.kind == "OperatorGroup"]) == 1
+
+
+def test_an_operator_group_in_the_way_refuses_all_before_the_first_change(site):
+    here = site(packages=(package(), package("bar")))
+    here.cluster._ensure_namespace("foo-system")
+    spec = {"targetNamespaces": ["elsewhere"]}
+    metadata = {"name": "theirs", "namespace": "foo-system"}
+    here.cluster.put({"kind": "OperatorGroup", "metadata": metadata, "spec": spec}, "someone")
+    before = here.versions()
+    with pytest.raises(ClusterError) as error:
+        here.install("foo", "bar")
+    assert "OperatorGroup foo-system/theirs" in "\n".join(error.value.details)
+    assert here.versions() == before
+    assert here.install("foo", dry_run=True).exit_code is ExitCode.CLUSTER
+    # Another namespace is a way out.
+    assert here.install("foo", namespace="other").states == (("foo", "foo.v2.0.0 is installed"),)
+
+
+def test_manual_approval_ends_with_the_command_that_approves(site):
+    here = site()
+    done = here.install("foo@1.0.0", approval=Approval.MANUAL)
+    ((_, state),) = done.states
+    assert state.startswith("waits for approval: InstallPlan foo-system/install-")
+    ((name, command),) = done.approvals
+    assert (name, command.startswith("oc patch installplan install-")) == ("foo", True)
+    plan = here.cluster.names("InstallPlan")[0]
+    here.cluster.put({"kind": "InstallPlan", "metadata": {"name": plan, "namespace": "foo-system"}, "spec": {"approved": True}})
+    again = here.install("foo@1.0.0", approval=Approval.MANUAL)
+    assert again.states[0][1] == "foo.v1.0.0 is installed"
+
+
+def test_a_failed_install_plan_ends_the_wait_at_once(site):
+    here = site()
+    here.cluster.updates.failing["foo.v2.0.0"] = ("plan", "api-server resource not found installing ServiceMonitor x")
+    with pytest.raises(ClusterError) as error:
+        here.install("foo")
+    assert "has failed" in error.value.message
+    assert "ServiceMonitor" in error.value.details[0]
+    assert here.now < 30
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        (("csv", "install strategy failed: Deployment is invalid"), "csv-failed"),
+        pytest.param(("unpack", "Job was active longer than specified deadline"), "bundle", marks=pytest.mark.more),
+    ],
+)
+def test_causes_are_told_as_by_doctor_when_it_takes_too_long(site, failing, said):
+    here = site(packages=(package(), package("bar")))
+    here.cluster.updates.failing["foo.v2.0.0"] = failing
+    put_operator(here.cluster, InstalledOperator("other-team", "other", "other", phase="Failed"))
+    with pytest.raises(ClusterError) as error:
+        here.install("foo", "bar")
+    text = "\n".join(error.value.details)
+    assert "operator foo" in text
+    assert "operator bar" not in text
+    assert (said in text, "other-team" in text) == (True, False)
+    assert here.now >= 40
+
+
+def test_a_group_that_is_deleted_meanwhile_fails_the_plan(site):
+    here = site()
+    here.cluster.put({"kind": "Namespace", "metadata": {"name": "foo-system"}}, "someone")
+    here.install("foo", dry_run=True)
+    here.agree = lambda _would: here.cluster.put(
+        {"kind": "OperatorGroup", "metadata": {"name": "second", "namespace": "foo-system"}, "spec": {}}, "someone"
+    )
+    with pytest.raises(ClusterError) as error:
+        here.install("foo")
+    assert "more than one operator group" in error.value.details[0]
+
+
+def test_what_is_required_is_brought_or_missed(site):
+    wants = package(
+        required_apis=("Bar.v1.example.com", "Gone.v1.example.com"),
+        required_packages=(RequiredPackageRecord("lost", ">=1.0.0"),),
+    )
+    here = site(packages=(wants, package("bar")))
+    done = here.install("foo", dry_run=True)
+    found = {each.code: each.evidence for each in done.findings}
+    assert found["dependency-installed"] == ("bar",)
+    # PackageManifests have no required packages: an archive does.
+    assert found["dependency-missing"] == ("API Gone.v1.example.com",)
+
+
+def test_labels_of_a_namespace_of_others_are_said_and_left(site):
+    here = site(packages=(package(suggested_namespace="openshift-foo", cluster_monitoring=True),))
+    here.cluster.put({"kind": "Namespace", "metadata": {"name": "openshift-foo", "labels": {"a": "b"}}}, "someone")
+    done = here.install("foo")
+    (found,) = done.findings
+    assert found.evidence == ("openshift.io/cluster-monitoring=true",)
+    assert "openshift.io/cluster-monitoring" not in here.cluster.get("Namespace", "openshift-foo")["metadata"]["labels"]
+
+
+def test_undo_takes_back_what_is_unchanged_with_the_version_that_olm_installed(site):
+    """olm.operatorframework.io, *Uninstall your operator*: the Subscription, then its ClusterServiceVersion."""
+    here = site()
+    before = here.state()
+    here.install("foo")
+    said = [(one.outcome, one.kind, one.name) for one in here.undo(dry_run=True)]
+    assert said == [
+        (Outcome.DELETED, "Subscription", "foo"),
+        (Outcome.DELETED, "ClusterServiceVersion", "foo.v2.0.0"),
+        (Outcome.DELETED, "OperatorGroup", "foo-system"),
+        (Outcome.DELETED, "Namespace", "foo-system"),
+    ]
+    assert [(one.outcome, one.kind, one.name) for one in here.undo()] == said
+    assert here.state() == before
+    assert here.record() == []
+
+
+def test_undo_keeps_a_namespace_with_things_of_others(site):
+    here = site()
+    here.install("foo")
+    claim = {"kind": "ConfigMap", "metadata": {"name": "data", "namespace": "foo-system"}, "data": {"a": "b"}}
+    here.cluster.put(claim, "someone")
+    lease = {"kind": "Lease", "metadata": {"name": "leader", "namespace": "foo-system"}}
+    here.cluster.put(lease, "operator")
+    *others, last = here.undo()
+    assert {one.outcome for one in others} == {Outcome.DELETED}
+    assert (last.outcome, last.fields) == (Outcome.REFUSED, ("ConfigMap data",))
+    assert "foo-system" in here.cluster.namespaces()
+    here.cluster.forbidden.add(("list", "configmaps"))
+    assert here.undo()[-1].fields == ("configmaps, which may not be listed",)
+    here.cluster.forbidden.clear()
+    with connect(here.kubeconfig, None) as client:
+        from importer.cluster.kinds import CONFIG_MAP
+
+        client.delete(CONFIG_MAP, "data", "foo-system")
+    assert [one.outcome for one in here.undo()] == [Outcome.DELETED]
+
+
+def test_undo_leaves_what_others_changed(site):
+    here = site()
+    here.install("foo")
+    here.cluster.put(
+        {"kind": "Subscription", "metadata": {"name": "foo", "namespace": "foo-system"}, "spec": {"channel": "fast"}}, "someone"
+    )
+    first, *_ = here.undo(dry_run=True)
+    assert (first.outcome, first.fields) == (Outcome.REFUSED, ("spec.channel",))
+
+
+def test_another_subscription_keeps_its_version(site):
+    here = site()
+    here.install("foo")
+    theirs = InstalledOperator("foo-system", "theirs", "foo", csv="foo.v2.0.0", version="2.0.0", source="index")
+    put_operator(here.cluster, theirs)
+    done = {one.kind: one for one in here.undo()}
+    assert done["ClusterServiceVersion"].fields == ("Subscription theirs has it installed",)
+    assert "foo.v2.0.0" in here.cluster.names("ClusterServiceVersion")
+
+
+@pytest.mark.parametrize("left", [3, *more([0, 1, 2, 4, 5])])
+def test_interrupted_between_any_two_writes_and_run_again(site, left):
+    """A write of `install`, and each of `undo`, is the last one of a first run; a second one ends as if there was none."""
+    here = site()
+    before = here.state()
+    here.cluster.writes_left = left
+    with pytest.raises(ClusterError):
+        here.install("foo")
+    here.cluster.writes_left = None
+    here.install("foo")
+    kinds = ["Namespace /foo-system", "OperatorGroup foo-system/foo-system", "Subscription foo-system/foo"]
+    assert here.state() == sorted([*before, *kinds])
+    assert _undone_in_steps(here) == before
+
+
+def _undone_in_steps(here):
+    """Undo with one more write each time, until all is done."""
+    for left in range(1, 30):
+        here.cluster.writes_left = left
+        try:
+            here.undo()
+        except ClusterError:
+            continue
+        finally:
+            here.cluster.writes_left = None
+        break
+    assert here.undo() == []
+    assert here.cluster.names("ClusterServiceVersion") == []
+    return here.state()
+
+
+def test_olm_v1_gets_an_account_and_undo_leaves_what_it_installed(site):
+    """operator-controller deletes CustomResourceDefinitions with the ClusterExtension."""
+    here = site(packages=(package(suggested_namespace=None),))
+    done = here.install("foo", olm_v1=True)
+    assert [(each.kind, each.name) for each in done.result.changes] == [
+        ("Namespace", "foo"),
+        ("ServiceAccount", "foo-installer"),
+        ("ClusterRoleBinding", "foo-foo-installer"),
+        ("ClusterExtension", "foo"),
+    ]
+    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+    assert [each.code for each in done.findings] == ["cluster-admin-account"]
+    spec = here.cluster.get("ClusterExtension", "foo")["spec"]
+    assert spec["source"]["catalog"] == {
+        "packageName": "foo",
+        "channels": ["stable"],
+        "selector": {"matchLabels": {"olm.operatorframework.io/metadata.name": "index"}},
+    }
+    again = here.install("foo", olm_v1=True)
+    assert (again.states, again.result.changed) == (done.states, ())
+    found = {one.kind: (one.outcome, one.fields) for one in here.undo()}
+    assert found["ClusterExtension"][1][0].startswith("OLM v1 would delete its CustomResourceDefinitions")
+    assert {outcome for outcome, _ in found.values()} == {Outcome.REFUSED}
+    with connect(here.kubeconfig, None) as client:
+        from importer.cluster.kinds import CLUSTER_EXTENSION
+
+        client.delete(CLUSTER_EXTENSION, "foo")
+    assert {one.outcome for one in here.undo()} == {Outcome.GONE, Outcome.DELETED}
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"modes": ("OwnNamespace",)}, "NewOLMOwnSingleNamespace is off"),
+        ({"required_apis": ("Gone.v1.example.com",)}, "resolves no requirements"),
+    ],
+)
+def test_olm_v1_refuses_by_name_what_it_does_not_install(site, stated, said):
+    here = site(packages=(package(**stated),))
+    with pytest.raises(ClusterError) as error:
+        here.install("foo", olm_v1=True)
+    assert said in "\n".join(error.value.details)
+    with pytest.raises(ClusterError, match="not changed"):
+        site("4.12").install("foo", olm_v1=True)
+
+
+def test_olm_v1_as_the_cluster_has_it(site):
+    """A ServiceAccount is not named where the schema no longer requires it; one namespace is watched with its feature gate."""
+    here = site(packages=(package(modes=("OwnNamespace",)),))
+    here.cluster.needs_account, here.cluster.watches_one = False, True
+    schema = {"properties": {"spec": {"required": ["namespace", "source"]}}}
+    versions = [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]
+    here.cluster.add("CustomResourceDefinition", "clusterextensions.olm.operatorframework.io", spec={"versions": versions})
+    gates = [{"version": "4.21.0", "enabled": [{"name": "NewOLMOwnSingleNamespace"}]}]
+    here.cluster.add("FeatureGate", "cluster", status={"featureGates": gates})
+    done = here.install("foo", olm_v1=True)
+    spec = here.cluster.get("ClusterExtension", "foo")["spec"]
+    assert "serviceAccount" not in spec
+    assert spec["config"] == {"configType": "Inline", "inline": {"watchNamespace": "foo-system"}}
+    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+
+
+def test_missing_permissions_are_listed_with_their_names(site):
+    here = site()
+    here.cluster.forbidden |= {("create", "subscriptions"), ("create", "namespaces")}
+    with pytest.raises(ClusterError) as error:
+        here.install("foo")
+    text = "\n".join(error.value.details)
+    assert "create subscriptions.operators.coreos.com in foo-system" in text
+    assert "create namespaces" in text
