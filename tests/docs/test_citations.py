@@ -27,6 +27,7 @@ FOREIGN = {
     "docs/design/operator-bundle.md": "operator-registry",
     "docs/graph-data-init-container.md": "cincinnati-operator",
     "docs/hosts.md": "containerd",
+    "docs/project/olmv1_limitations.md": "operator-controller",
     "docs/user/howto_config.md": "microshift",
     "endpoints/v2/__init__.py": "quay/quay",
     "endpoints/v2/v2auth.py": "quay/quay",
