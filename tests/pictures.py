@@ -18,6 +18,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Browser
 
+from common.archive import inventory_file
 from common.archive.inventory import Inventory
 from common.archive.signature import Signer
 from common.errors import ExitCode
@@ -102,8 +103,13 @@ def archive(home: Path) -> tuple[Inventory, bytes]:
         with (home / name).open("wb") as file:
             file.truncate(size)  # sparse
     sums = {name: hashlib.sha256(name.encode()).hexdigest() for name in sizes}
+    sums["inventory.json"] = _identity(told.inventory).removeprefix("sha256:")  # the page states it as the identity too
     page = Report(facts_of(made, told.settings), told.settings.making, home).render(told.inventory, sums)
     return told.inventory, page
+
+
+def _identity(inventory: Inventory) -> str:
+    return f"sha256:{hashlib.sha256(inventory_file.encode(inventory)).hexdigest()}"
 
 
 def deploy(home: Path, inventory: Inventory) -> bytes:
@@ -111,7 +117,7 @@ def deploy(home: Path, inventory: Inventory) -> bytes:
     applied = _applied()
     times = iter((BEGAN, BEGAN + timedelta(minutes=11, seconds=48)))
     report = DeployReport(
-        SimpleNamespace(inventory=inventory, digest=f"sha256:{hashlib.sha256(b'inventory').hexdigest()}"),  # type: ignore[arg-type]
+        SimpleNamespace(inventory=inventory, digest=_identity(inventory)),  # type: ignore[arg-type]
         SimpleNamespace(mirror="registry.prod.example.com:5000/ocp"),  # type: ignore[arg-type]
         home,
         lambda _line: None,
