@@ -21,7 +21,7 @@ from exporter.cli.app import app as hub_export
 from importer.cli.app import app as hub_import
 
 PAGES = Path(__file__).parents[1] / "docs/man"
-DATE = "2026-11-29"  # of the version; a date of making would change the pages with every run
+DATE = "2026-11-30"  # of the version; a date of making would change the pages with every run
 PROGRAMS = {"hub-export": hub_export, "hub-import": hub_import}
 SECTION = "1"
 _WORDS: Mapping[Any, str] = {int: "N", Path: "FILE"}
