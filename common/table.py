@@ -120,10 +120,25 @@ class Table:
     def laid(self, number: int, width: int) -> list[str]:
         """Return a row in lines of at most `width` cells."""
         if self._laid[0] != width:
-            every = [max(map(cells, column)) for column in zip(*self.rows, strict=True)]
-            is_whole = sum(every) + _GAP * (len(every) - 1) <= width
-            self._laid = width, list(self._in_a_line(every) if is_whole else self._in_lines(width))
+            self._laid = width, self.layout(width)
         return self._laid[1][number]
+
+    def layout(self, width: int) -> list[list[str]]:
+        """Return all rows, each in lines of at most `width` cells."""
+        every = [max(map(cells, column)) for column in zip(*self.rows, strict=True)]
+        if sum(every) + _GAP * (len(every) - 1) <= width:
+            return list(self._in_a_line(every))
+        filled = [column for column in range(len(every)) if any(row[column] for row in self.rows[1:])]
+        if filled and len(filled) < len(every):
+            return self._of(filled).layout(width)
+        return list(self._in_lines(width))
+
+    def _of(self, columns: Sequence[int]) -> Table:
+        """Return the table of some columns."""
+        places = {column: place for place, column in enumerate(columns)}
+        rows = [tuple(row[column] for column in columns) for row in self.rows]
+        levels = [[places[column] for column in level if column in places] for level in self._levels]
+        return Table(rows, [level for level in levels if level], [places[note] for note in self._notes if note in places])
 
     def _in_a_line(self, widths: Sequence[int]) -> Iterator[list[str]]:
         """Yield rows of one line, in which what repeats is left out."""

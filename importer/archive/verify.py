@@ -166,7 +166,7 @@ def _result(
         repairable=tuple(
             archive.inventory.volumes[number - 1].name for number in sorted(damaged) if _has_parity(archive, number)
         ),
-        damage=(*lines, *(f"{digest}: {why}" for digest, why in sorted(bad.items())), *damage),
+        damage=(*lines, *(f"{digest}: {why.removeprefix(f'{digest}: ')}" for digest, why in sorted(bad.items())), *damage),
     )
 
 

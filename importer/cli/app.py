@@ -85,7 +85,7 @@ def verify(
     # verify reports a missing or wrong signature on its own, together with everything else that it finds.
     opened = archive.open_untrusted()
     result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
-    output.emit(result.document(), lambda: tables.verify_table(result, archive.words, progress))
+    output.emit(result.document(), lambda: tables.verify_table(result, archive.words, progress, asked=wanted is not None))
     # A re-request decides what the other side sends: it is not made from an inventory that is not signed with the key.
     if result.is_trusted:
         _ask_again(opened, {bad.digest for bad in result.bad}, wanted)

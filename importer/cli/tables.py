@@ -129,8 +129,10 @@ def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
     return columns(rows) if releases else []
 
 
-def verify_table(result: VerifyResult, words: Sequence[str] = (), taken: Measured | None = None) -> list[str]:
-    """Return `verify` for people; `words` name the archive in a further command."""
+def verify_table(
+    result: VerifyResult, words: Sequence[str] = (), taken: Measured | None = None, *, asked: bool = False
+) -> list[str]:
+    """Return `verify` for people; `words` name the archive in a further command; `asked`: a re-request is written."""
     lines = [result.heading, f"signature: {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
     # A scratched disc gives thousands of lines; the verdict must stay on the screen.
@@ -147,6 +149,10 @@ def verify_table(result: VerifyResult, words: Sequence[str] = (), taken: Measure
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     then = [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if result.ok and words else []
+    if words and result.bad and not result.repairable:
+        then = [
+            next_command("to ask for the damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")
+        ]
     return [
         *lines,
         *lasted(taken, ("checking", "checked")),

@@ -73,6 +73,16 @@ def test_columns_that_would_be_too_narrow_are_a_line_for_each_field():
     ]
 
 
+def test_a_column_without_a_value_takes_no_room():
+    rows = [("OUTCOME", "KIND", "CHANGED BY OTHERS SINCE"), ("deleted", "CatalogSource", ""), ("restored", "x" * 50, "")]
+    assert fitted(columns(rows), 80) == [
+        "OUTCOME   KIND",
+        "deleted   CatalogSource",
+        "restored  " + "x" * 50,
+    ]
+    assert columns(rows)[0].endswith("CHANGED BY OTHERS SINCE"), "a pipe has every column"
+
+
 def test_only_a_cell_that_is_longer_than_the_terminal_is_cut():
     rows = [("NAME", "PAYLOAD"), ("one", "registry.example/" + "a" * 100)]
     assert fitted(columns(rows), 80)[1:] == ["one", "    registry.example/" + "a" * 58 + "…"]
