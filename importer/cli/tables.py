@@ -149,10 +149,8 @@ def verify_table(
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     then = [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if result.ok and words else []
-    if words and result.bad and not result.repairable:
-        then = [
-            next_command("to ask for the damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")
-        ]
+    if words and result.bad and not (result.repairable or asked):
+        then = [next_command("to ask for damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")]
     return [
         *lines,
         *lasted(taken, ("checking", "checked")),

@@ -7,9 +7,11 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.fakes.commands import BIN, run
 from tests.fakes.factories import image
 from tests.fakes.link import Link
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 LARGE = noise("large", 8_000_000)
@@ -87,6 +90,34 @@ def test_to_programs(slow, tmp_path):
     amounts = [event["done"] for event in fetching]
     assert amounts == sorted(amounts)
     assert json.loads(done.stdout)["totals"]["images"] == 1
+
+
+@pytest.mark.parametrize("style", ["json", *more(["plain"])])
+def test_an_interrupted_step_has_stopped_and_is_not_done(tmp_path, style):
+    with FakeRegistry(tls=False) as source:
+        source.add_image("org/app", image([LARGE, b"small"]), tag="v1")
+        with Link(source.host, rate=400_000) as link:
+            done = run(*command(link, tmp_path / "out", "--progress", style), started=interrupt_when(tmp_path / "out"))
+    assert done.status == 130, done.stderr
+    assert re.search(r"^error: interrupted\n  fetching 3 blobs: stopped at .* of 7.6 MiB\n", done.stderr, re.MULTILINE)
+    if style == "json":
+        events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        assert [event["event"] for event in events if event["step"] == "fetching 3 blobs"][-1] == "stopped"
+    else:
+        assert re.search(r"^fetching 3 blobs: stopped at .* of 7.6 MiB after \d+ s$", done.stderr, re.MULTILINE)
+        assert "fetching 3 blobs: done" not in done.stderr
+
+
+def interrupt_when(folder):
+    """Return what sends Ctrl-C to a process once a volume is in a folder."""
+
+    def interrupt(process):
+        while not list(folder.glob("volume-*")):
+            os.kill(process, 0)
+            time.sleep(0.01)
+        os.kill(process, signal.SIGINT)
+
+    return interrupt
 
 
 def test_nothing_where_nothing_is_wanted(slow, tmp_path):
