@@ -307,7 +307,7 @@ def apply(
     applied = workflow.apply(opened, settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
     output.emit(
         cluster_tables.apply_document(applied) | near.document(),
-        lambda: cluster_tables.apply_table(applied, diff=cluster.diff, taken=progress),
+        lambda: cluster_tables.apply_table(applied, taken=progress),
     )
     return strictly([applied.exit_code], strict=settings.strict)
 
@@ -349,7 +349,7 @@ def deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
     document = cluster_tables.deploy_document(pushed, applied, report.cluster) | near.document()
-    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied, diff=cluster.diff, taken=progress))
+    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied, taken=progress))
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 

@@ -110,12 +110,10 @@ def updates_lines(updates: Sequence[Update]) -> list[str]:
     return ["The cluster can be updated to these releases of the archive:", *lines] if lines else []
 
 
-def apply_table(applied: Applied, *, diff: bool = False, taken: Measured | None = None) -> list[str]:
-    """Return `apply` for people; with `diff` a dry run shows how each object would differ."""
+def apply_table(applied: Applied, *, taken: Measured | None = None) -> list[str]:
+    """Return `apply` for people."""
     if not applied.done:
-        hint = [] if diff or not applied.result.changed else ["--diff shows how each object would differ."]
-        last = [*updates_lines(applied.updates), *hint, would_change(applied), "Nothing was changed."]
-        return [*planned_table(applied, diff=diff), *last]
+        return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), "Nothing was changed."]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
     return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *_made(applied, taken), applied.verdict]
@@ -131,9 +129,10 @@ def _noted(notes: Sequence[str]) -> list[str]:
     return [f"note: {each}" for each in notes]
 
 
-def planned_table(would: Applied, *, diff: bool) -> list[str]:
-    """Return what `apply` would do, for people: findings of the preflight, each object, and with `diff` its differences."""
-    return [*findings_lines(would.findings), *question_table(would, diff=diff)]
+def planned_table(would: Applied) -> list[str]:
+    """Return what `apply` would do, for people: the differences of each object, findings of the preflight, and the objects."""
+    # The differences first: they have hundreds of lines, and a terminal keeps the last ones.
+    return [*diff_table(would.result), *findings_lines(would.findings), *question_table(would, diff=False)]
 
 
 def would_change(would: Applied) -> str:
@@ -152,7 +151,7 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     # Long diffs hid the question at the end; they are shown on request.
     diffs = diff_table(would.result) if diff else []
     noted = [*problem_lines(would.problems), *_noted(would.notes)]
-    return [*noted, *changes_table(would.result, done=False), *diffs, *shown.affected(would.operators)]
+    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators)]
 
 
 def diff_table(result: ApplyResult) -> list[str]:
@@ -271,12 +270,10 @@ def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster:
     }
 
 
-def deploy_table(
-    pushed: PushResult | None, applied: Applied | None, *, diff: bool = False, taken: Measured | None = None
-) -> list[str]:
+def deploy_table(pushed: PushResult | None, applied: Applied | None, *, taken: Measured | None = None) -> list[str]:
     """Return `deploy` for people."""
     last = (
-        apply_table(applied, diff=diff, taken=taken)
+        apply_table(applied, taken=taken)
         if applied
         else ["The cluster was left alone: the mirror does not have everything yet."]
     )
