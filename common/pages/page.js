@@ -37,7 +37,9 @@ let turn = 0;
 
 function settle(target, frames, mine) {
   if (mine !== turn) return;
-  const bar = box && getComputedStyle(box.form).position === "sticky" ? box.form.offsetHeight : 0;
+  // The search bar covers what follows it, not the contents before it.
+  const covers = box && getComputedStyle(box.form).position === "sticky" && target.compareDocumentPosition(box.form) & Node.DOCUMENT_POSITION_PRECEDING;
+  const bar = covers ? box.form.offsetHeight : 0;
   target.style.scrollMarginTop = `${bar + 12}px`;
   target.scrollIntoView({ block: "start", behavior: "instant" });
   if (frames) requestAnimationFrame(() => settle(target, frames - 1, mine));
