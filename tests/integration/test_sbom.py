@@ -21,7 +21,7 @@ from tests.fakes.factories import image, index
 from tests.fakes.object_store import BUCKET, object_store
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sboms import attached, attestation, component, licensed, package, rpm, statement
-from tests.fakes.sites import made_once
+from tests.fakes.sites import CATALOG, add_catalog, made_once
 
 pytestmark = pytest.mark.integration
 KONFLUX, SYFT, TRIVY, COSIGN_3, BARE = (image([name]) for name in (b"konflux", b"syft", b"trivy", b"cosign 3", b"bare"))
@@ -339,3 +339,23 @@ def test_an_increment_says_where_its_sboms_are(tmp_path):
     assert found["packages"] == []
     assert {each["code"] for each in found["problems"]} == {"sbom-unreadable"}
     assert all("is in the earlier archive" in each["message"] for each in found["problems"])
+
+
+def test_one_operator_of_several(tmp_path):
+    with FakeRegistry() as source:
+        add_catalog(source)
+        for name in ("alpha", "beta"):
+            operand = image([f"operand of {name}".encode()])
+            bom = attached(sboms.spdx([package(f"of-{name}", "1", "MIT"), package("both", "1", "Zlib")]), sboms.SPDX)
+            source.add_image(f"example/{name}-operand", bom, f"sha256-{hex_of(operand.digest)}.sbom")
+        done = run(
+            *("hub-export", "create", "--catalog", f"{source.host}/{CATALOG}:v1", "--package", "alpha", "--package", "beta"),
+            *("--skip-dependencies", "--insecure", source.host, "--output", tmp_path / "out"),
+        )
+        assert done.status == 0, done.stderr
+    assert [each["operators"] for each in sbom(tmp_path / "out")["licences"]] == [["alpha", "beta"], ["alpha", "beta"]]
+    found = sbom(tmp_path / "out", "--operator", "alpha")
+    assert set(named(found)) == {"of-alpha", "both"}
+    assert {tuple(each["operators"]) for each in found["images"]} == {("alpha",)}
+    refused = run("hub-export", "sbom", tmp_path / "out", "--operator", "alpah")
+    assert (refused.status, "It has alpha, beta." in refused.stderr) == (2, True)
