@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, documents_of
 from common.errors import ArchiveError, ContentError, MediumGoneError
-from common.oci.image import Digest, Manifest, described
+from common.oci.image import Digest, Manifest, artifact_type, described
 from common.sbom.envelope import STATEMENT, is_predicate
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _in_indexes(inventory: Inventory, images: Images) -> Iterator[tuple[Digest, 
 def _sboms(document: Manifest) -> Iterator[Descriptor]:
     """Give the layers that are SBOMs, or statements that may be."""
     notes = described(document).get("annotations", {})
-    is_sbom = document.artifact_type.startswith(_DOCUMENTS)
+    is_sbom = artifact_type(document).startswith(_DOCUMENTS)
     for layer in document.layers:
         kinds = [note for name in _LAYER_NOTES if (note := layer.annotations.get(name))] or [notes.get(_MANIFEST_NOTE, "")]
         if layer.media_type.startswith(_ENVELOPES):

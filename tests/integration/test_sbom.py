@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -255,6 +256,7 @@ GOOD = {
     "zstd": zstandard.compress(sboms.dumped(SHORT)),
     "utf16": json.dumps(SHORT).encode("utf-16"),
 }
+ORAS = ("oras", "oldoras")  # which gives any file the type of a tar
 BROKEN = {
     "xml": (b"<bom xmlns='http://cyclonedx.org/schema/bom/1.5'/>", "an SBOM as XML is not read"),
     "cut": (b'{"spdxVersion":"SPDX-2.3","packages":[{"na', "not JSON as an SBOM has it"),
@@ -270,6 +272,14 @@ def _hostile(folder):
             app = image([name.encode()])
             source.add_image(f"org/{name}", app, "v1")
             source.add_image(f"org/{name}", attached(raw, f"{sboms.SPDX}+{name}"), f"sha256-{hex_of(app.digest)}.sbom")
+        for name, kind in (("oras", {"artifact_type": "application/spdx+json"}), ("oldoras", {})):
+            app = image([name.encode()])
+            source.add_image(f"org/{name}", app, "v1")
+            referrer = attached(SHORT, "application/vnd.oci.image.layer.v1.tar", subject=app.descriptor, **kind)
+            if not kind:  # before image-spec 1.1 the type of an artifact was that of its config
+                config = b"application/vnd.oci.image.config.v1+json"
+                referrer = replace(referrer, raw=referrer.raw.replace(config, b"application/spdx+json"))
+            source.add_image(f"org/{name}", referrer)
         other = image([b"other"])
         source.add_image("org/other", other, "v1")
         lying = attestation(sboms.SPDX_PREDICATE, SHORT, OTHER)
@@ -278,7 +288,7 @@ def _hostile(folder):
         source.add_image("org/some", some, "v1")
         hidden = sboms.spdx([package("e\u202evil\x1b[2J", "1", "<script>alert(1)</script>"), {"name": 7}])
         source.add_image("org/some", attached(hidden, sboms.SPDX), f"sha256-{hex_of(some.digest)}.sbom")
-        done = create(source.host, folder / "out", names=(*GOOD, *BROKEN, "other", "some"))
+        done = create(source.host, folder / "out", names=(*GOOD, *BROKEN, *ORAS, "other", "some"))
     assert done.status == 0, done.stderr
     assert done.json["problems"] == []
 
@@ -291,8 +301,8 @@ def hostile(tmp_path_factory):
 def test_what_cannot_be_read_is_a_warning_and_the_others_are_read(hostile):
     found = sbom(hostile)
     images = images_of(found)
-    assert {name for name, image in images.items() if image["state"] == "read"} == {*GOOD, "some"}
-    assert [len(named(found)["zlib"]["images"]), len(found["packages"])] == [len(GOOD), 2]
+    assert {name for name, image in images.items() if image["state"] == "read"} == {*GOOD, *ORAS, "some"}
+    assert [len(named(found)["zlib"]["images"]), len(found["packages"])] == [len(GOOD) + len(ORAS), 2]
     problems = {re.search(r"org/(\w+)", each["subject"])[1]: each for each in found["problems"]}
     assert {name: each["code"] for name, each in problems.items()} == {
         **dict.fromkeys([*BROKEN, "some"], "sbom-unreadable"),
