@@ -85,7 +85,7 @@ def test_undo_lists_all_imports():
     archives = tuple(
         ImportedArchive(digest, f"week-{46 + at}", "2026-11-23T10:00:00Z") for at, digest in enumerate(DIGESTS[:2])
     )
-    shown = cluster_tables.undone_rows(UndoResult(SimpleNamespace(), [], archives))
+    shown = cluster_tables.undone_rows(UndoResult(SimpleNamespace(), [], archives), dry_run=False)
     assert shown[:3] == [
         "undo goes back to before these imports:",
         "  week-46 of 2026-11-23 (sha256:000000000000…)",
