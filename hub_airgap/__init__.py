@@ -1,14 +1,15 @@
 """The start of both programs, before anything of theirs is loaded.
 
 The packages `common`, `exporter` and `importer` have names that others use too. Here the directory of this installation is put
-in front, and PYTHONPATH and the current directory behind all others, so that theirs are not found (ADR 0074). Nothing but
-`signal` is loaded for this.
+in front, and PYTHONPATH and the current directory behind all others, so that theirs are not found (ADR 0074). Nothing is
+loaded for this.
 """
 
 from __future__ import annotations
 
+# Compiled in: the module `signal` makes enums first, and until then Ctrl-C would end with a trace.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 
 _PACKAGES = ("common", "exporter", "importer")

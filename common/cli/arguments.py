@@ -116,7 +116,7 @@ class Group(_Helped, TyperGroup):
         if first.startswith("-") and (row is None or row.way is Way.WORKS):
             message = f"{first}: no option of {program}"
             raise UsageError(message, hint=lines.whole(program, args, self.commands) or self._of_commands(ctx, first, known))
-        message = f"{typed}: no command of {program}"
+        message = f"{lines.public(typed)}: no command of {program}"
         if row is not None:
             rest = [*args[:ahead], *words[typed.count(" ") + 1 :]]
             raise UsageError(message, hint=lines.for_command(row, program, typed, rest, self.commands))
@@ -241,7 +241,7 @@ class _Line:
             return
         if row is None or row.way is not Way.WORKS:
             said = value if value is not None else (args[0] if args and args[0][:1] != "-" else "")
-            self._refused.append(self._refusal(name, row, said))
+            self._refused.append(self._refusal(name, row, lines.public(said)))
             if value is None and said and row is not None and (row.takes or row.is_secret):
                 del args[:1]
         elif row.ours == "--insecure HOST":

@@ -125,7 +125,7 @@ def _translated(row: Habit | None, value: str | None, known: Mapping[str, bool])
         return ("left" if " at " in row.ours else "option"), ours, None  # at: of the other side
     if row.takes and (value is None or row.takes not in template):  # `--override-os` is half of `--platform`
         return "left", ours, None
-    return "option", ours, (template.replace(row.takes, row.with_unit(value or "")) if row.takes else template) or None
+    return "option", ours, (template.replace(row.takes, row.with_unit(public(value or ""))) if row.takes else template) or None
 
 
 _PUSHED = "hub-import push DIR --registry HOST"

@@ -334,6 +334,8 @@ def test_a_password_in_arguments_is_not_printed(capsys):
         "create isc.yaml docker://me:{}@r.example",
         "copy docker://me:{}@q.example/a docker://r.example",
         "pull --creds=me:{} q.example/a",
+        "me:{}@q.example/a",
+        "plan isc.yaml --chunk-size me:{}@q.example/a",
         "push a -u me --password {} docker://r.example",
     ):
         code, out, err = typed(capsys, EXPORT, *line.format("hunter22").split())
