@@ -153,8 +153,8 @@ def verify_table(
         then = [next_command("to ask for damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")]
     return [
         *lines,
-        *lasted(taken, ("checking", "checked")),
         f"{counted(result.checked, 'blob')} checked: the archive is {verdict}",
+        *lasted(taken, ("checking", "checked")),
         *then,
     ]
 
@@ -217,6 +217,7 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
         f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
         f"{result.present} present, {result.failed} failed"
     )
+    lines += lasted(taken, ("pushing", "pushed"))
     # Known since the export, and repeated here: the person at the mirror never saw the output of hub-export.
     if result.images_left_out:
         lines.append(
@@ -233,7 +234,7 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
     after = [next_command("next", "hub-import", "apply", *words)] if result.ok and words else []
-    return [*lines, *_required(result), *lasted(taken, ("pushing", "pushed")), *after]
+    return [*lines, *_required(result), *after]
 
 
 def _required(result: PushResult) -> list[str]:
