@@ -241,7 +241,7 @@ def _paths(value):
         ),
         (f"{IMPORT} extract d openshift-install -o x", "Wanted: hub-import extract openshift-install d --output x"),
         (f"{IMPORT} undo --force", "others have changed stays"),
-        (f"{IMPORT} --yes", "It is an option of hub-import apply, deploy, doctor, install and undo"),
+        (f"{IMPORT} --yes", "It is an option of hub-import apply, deploy, "),
         # Misspelled words of our own.
         (f"{EXPORT} create isc.yaml --ouptut o", "Did you mean --output?"),
         (f"{EXPORT} create isc.yaml --volume_size 4GiB", "Did you mean --volume-size?"),
