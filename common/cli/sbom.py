@@ -10,13 +10,12 @@ import typer
 from common.cli.options import OutputOptions, command
 from common.errors import ExitCode, UsageError, of_problems
 from common.table import columns
-from common.text import counted, enumeration, paragraphs, sanitize
+from common.text import counted, enumeration, paragraphs
 
 if TYPE_CHECKING:
     from common.archive.reader import Archive
     from common.sbom.software import ImageSoftware, Software
 
-_NAME, _VERSION, _LICENCE = 32, 24, 40  # characters of the cells of the table; JSON has the whole
 _OPERATORS = 3  # that a licence names
 _WITHOUT = 20  # images without an SBOM that are listed
 
@@ -87,17 +86,15 @@ def _table(found: Software, archive: Archive) -> list[str]:
 def _packages(found: Software) -> list[str]:
     rows = [("PACKAGE", "VERSION", "TYPE", "LICENCE", "IMAGES")]
     for package, numbers in found.ordered():
-        name, version = sanitize(package.name, _NAME), sanitize(package.version, _VERSION)
         images = enumeration(list(dict.fromkeys(_short(found.images[number]) for number in numbers)), 1)
-        rows.append((name, version, package.kind, sanitize(package.licence, _LICENCE), images))
+        rows.append((package.name, package.version, package.kind, package.licence, images))
     return columns(rows) if len(rows) > 1 else []
 
 
 def _licences(found: Software) -> list[str]:
     rows = [("LICENCE", "PACKAGES", "IMAGES", "OPERATORS")]
     rows += [
-        (sanitize(one.licence, _LICENCE), str(one.packages), str(one.images), enumeration(one.operators, _OPERATORS))
-        for one in found.licences()
+        (one.licence, str(one.packages), str(one.images), enumeration(one.operators, _OPERATORS)) for one in found.licences()
     ]
     return columns(rows) if len(rows) > 1 else []
 

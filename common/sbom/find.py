@@ -97,6 +97,10 @@ def carried(archive: ArchiveReader, images: Images) -> tuple[list[Carried], list
 
 def may_carry(inventory: Inventory) -> bool:
     """Say whether there are manifests that may have SBOMs; False for most archives without attachments."""
+    # Before the documents of each image are listed, which takes a second for a whole catalog.
+    attached = any(_may_have_one(inventory, image) for image in inventory.images)
+    if not attached and not any(blob.media_type.startswith(STATEMENT) for blob in inventory.blobs.values()):
+        return False
     return next(_manifests(inventory, Images(inventory, inventory.images)), None) is not None
 
 
@@ -108,18 +112,23 @@ def _manifests(inventory: Inventory, images: Images) -> Iterator[tuple[Digest, D
 def _attached(inventory: Inventory, images: Images) -> Iterator[tuple[Digest, Digest, Carriage]]:
     """Give the subject and the digest of each manifest that is attached to an image, except signatures by tag."""
     for image in inventory.images:
-        record = inventory.manifests.get(image.digest) if image.digest else None
-        if image.kind not in ATTACHED or record is None or image.digest is None:
-            continue
-        # A Sigstore bundle is counted as a signature: it may be one, or an attestation.
-        kinds = [inventory.blobs[blob].media_type for blob in record.blobs]
-        if image.kind is ImageKind.SIGNATURE and not any(kind.startswith(_ENVELOPES) for kind in kinds):
+        if image.digest is None or not _may_have_one(inventory, image):
             continue
         suffix, digest = _tagged(image)
-        subject = record.subject or digest
+        subject = inventory.manifests[image.digest].subject or digest
         if subject in images.roots and suffix != "sig":
             carriage = {"sbom": Carriage.ATTACHMENT, "att": Carriage.ATTESTATION}.get(suffix, Carriage.REFERRER)
             yield subject, image.digest, carriage
+
+
+def _may_have_one(inventory: Inventory, image: ImageRecord) -> bool:
+    """Say whether an attachment may be an SBOM, by the media types of its blobs."""
+    record = inventory.manifests.get(image.digest) if image.digest else None
+    if image.kind not in ATTACHED or record is None:
+        return False
+    # A Sigstore bundle is counted as a signature: it may be one, or an attestation.
+    kinds = (inventory.blobs[blob].media_type for blob in record.blobs)
+    return image.kind is not ImageKind.SIGNATURE or any(kind.startswith(_ENVELOPES) for kind in kinds)
 
 
 def _tagged(image: ImageRecord) -> tuple[str, Digest]:
