@@ -15,7 +15,7 @@ from common.cli.sbom import add_sbom
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.extract import add_extract
-from importer.cli.install import add_install
+from importer.cli.install import SubscriptionOptions, add_install
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
@@ -237,6 +237,7 @@ def render(
     output: OutputOptions,
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
     day_one: InstallOptions,
+    operators: SubscriptionOptions,
     openshift_release: ForRelease = None,
     kubernetes: ForKubernetes = False,
     microshift: ForMicroshift = False,
@@ -258,7 +259,10 @@ def render(
     # No cluster is contacted: the options say which kinds exist there.
     hosted = hosted or hosted_cluster is not None
     ways = {"kubernetes": kubernetes, "microshift": microshift, "hosted": hosted}
-    day_one.check(**ways, merge=merge, update_service_uri=update_service_uri, rbac=rbac, repoint=repoint)
+    asked = operators.asked()
+    day_one.check(
+        **ways, subscriptions=asked.wanted, merge=merge, update_service_uri=update_service_uri, rbac=rbac, repoint=repoint
+    )
     release = None if day_one.any_release(openshift_release) else _release_of(openshift_release, **ways)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
@@ -266,9 +270,16 @@ def render(
         files, built = render_installation(opened, settings, options, version=day_one.release, expected=release)
     else:
         files, built = render_files(
-            opened, settings, release, options, merged=merge, hosted=hosted_cluster, updates_from=update_service_uri
+            opened,
+            settings,
+            release,
+            options,
+            merged=merge,
+            hosted=hosted_cluster,
+            updates_from=update_service_uri,
+            subscriptions=asked,
         )
-    files |= render_rbac(release, built.resources, options, repoint=repoint) if rbac else {}
+    files |= render_rbac(release, built.resources, options, repoint=repoint, installs=built.installs) if rbac else {}
     paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built, opened.label))

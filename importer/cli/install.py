@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from common.cli.options import OutputOptions, command
-from common.errors import ExitCode
+from common.errors import ExitCode, UsageError
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     from common.archive.inventory import Inventory
     from importer.archive.checksum_files import Neighbours
+    from importer.configure.files.subscriptions import Subscriptions
     from importer.configure.installing import Asking, Installed
     from importer.install.wanted import How, Wanted
     from importer.settings import ClusterSettings
 
-PLACES = "Namespace and OperatorGroup"
+PLACES = "Operators that are installed"
 OLM_V1 = "OLM v1"
 Packages = Annotated[
     list[str],
@@ -43,10 +44,14 @@ class HowOptions:
     """How operators are installed; by default as they suggest."""
 
     namespace: Annotated[
-        str, typer.Option(metavar="NAME", help="Instead of the suggested one; created where it does not exist.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Instead of the suggested one; created where it does not exist.", rich_help_panel=PLACES
+        ),
     ] = ""
     approval: Annotated[
-        Literal["automatic", "manual"], typer.Option(help="Whether a person approves each update, the first one too.")
+        Literal["automatic", "manual"],
+        typer.Option(help="Whether a person approves each update, the first one too.", rich_help_panel=PLACES),
     ] = "automatic"
     install_mode: Annotated[
         Literal["AllNamespaces", "OwnNamespace", "SingleNamespace", "MultiNamespace"] | None,
@@ -87,6 +92,31 @@ class HowOptions:
             olm_v1=self.olm == "v1",
             service_account=self.service_account,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionOptions(HowOptions):
+    """Operators that rendered files install."""
+
+    subscriptions: Annotated[
+        list[str],
+        typer.Option(
+            "--subscriptions",
+            metavar="PACKAGE[:CHANNEL][@VERSION]",
+            help="An operator that the files install: namespace, OperatorGroup, Subscription; repeatable.",
+            rich_help_panel=PLACES,
+        ),
+    ] = field(default_factory=list)
+
+    def asked(self) -> Subscriptions:
+        """Return the operators, and how they are installed. Raises UsageError for options without an operator."""
+        from importer.configure.files.subscriptions import Subscriptions
+        from importer.install.wanted import How, parse_all
+
+        how = self.how()
+        if not self.subscriptions and how != How():
+            raise UsageError("an option of operators without --subscriptions", hint="Name them: --subscriptions PACKAGE.")
+        return Subscriptions(parse_all(self.subscriptions), how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,7 @@ _NO_INSTALLATION = {
     "kubernetes": "openshift-install does not install another Kubernetes; hub-import render --kubernetes has the files for one",
     "microshift": "MicroShift is installed from packages; hub-import render --microshift has the files for its node",
     "hosted": "a hosted cluster is made of its HostedCluster; hub-import render --hosted has the patch for it",
+    "subscriptions": "the cluster does not exist yet; hub-import install installs operators once it runs",
     "merge": "the cluster does not exist yet, and has no earlier render",
     "update-service-uri": "the cluster does not exist yet, and has no UpdateService",
     "rbac": "the installer creates the manifests, not an account of the cluster",

@@ -81,6 +81,7 @@ FEATURE_GATE = Kind("config.openshift.io", "v1", "FeatureGate", "featuregates", 
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
+EXTENSIONS = "clusterextensions.olm.operatorframework.io"  # the CustomResourceDefinition of ClusterExtension
 SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False

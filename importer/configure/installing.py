@@ -157,7 +157,7 @@ def _require(client: ClusterClient, identity: ClusterIdentity, installation: Ins
     resources = [*installation.namespaces, *installation.resources]
     wanted = [each for each in for_installation(identity.release, resources) if each.verb != "delete"]
     if refused := missing(client, wanted):
-        fix = "An administrator grants exactly these."
+        fix = "`hub-import render --subscriptions … --rbac` writes roles with exactly these; an administrator binds them."
         cause = f"{len(refused)} permissions are missing"
         refuse([Finding("not-allowed", "permissions", cause, tuple(map(str, refused)), fix)])
 

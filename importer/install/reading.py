@@ -15,6 +15,7 @@ from importer.cluster.kinds import (
     CLUSTER_SERVICE_VERSION,
     COPIED_LABEL,
     CUSTOM_RESOURCE_DEFINITION,
+    EXTENSIONS,
     FEATURE_GATE,
     OPERATOR_GROUP,
     PACKAGE_MANIFEST,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
 
 _GATE = "NewOLMOwnSingleNamespace"  # openshift/api, features/features.go
-_EXTENSIONS = "clusterextensions.olm.operatorframework.io"
 
 
 def home_of(release: Release | None) -> str:
@@ -164,7 +164,7 @@ def _watches_one(client: ClusterClient) -> bool:
 def _needs_account(client: ClusterClient) -> bool:
     """Return whether a ClusterExtension has to name a ServiceAccount; True where its schema may not be read."""
     try:
-        body = client.get(CUSTOM_RESOURCE_DEFINITION, _EXTENSIONS) or {}
+        body = client.get(CUSTOM_RESOURCE_DEFINITION, EXTENSIONS) or {}
     except ForbiddenError:
         return True
     # `serviceAccount` has left the list of required fields in the release that ignores it.

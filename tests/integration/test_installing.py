@@ -11,6 +11,8 @@ from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord,
 from common.errors import ClusterError, ExitCode
 from importer.cluster import record
 from importer.cluster.api.client import connect
+from importer.cluster.release import Release
+from importer.cluster.resources.permissions import for_installation, helpful, roles
 from importer.cluster.undo import Outcome, undo
 from importer.configure.apply import NotAgreedError
 from importer.configure.installing import Asking, install
@@ -18,6 +20,7 @@ from importer.install.wanted import Approval, How, parse_all
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
+from tests.fakes.cluster_rbac import Roles
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -408,3 +411,18 @@ def test_missing_permissions_are_listed_with_their_names(site):
     text = "\n".join(error.value.details)
     assert "create subscriptions.operators.coreos.com in foo-system" in text
     assert "create namespaces" in text
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.12"])])
+def test_the_roles_of_render_allow_an_installation_and_nothing_else(site, release):
+    """`undo` deletes the namespace only for an account that may list everything in it, which these roles do not allow."""
+    here = site(release)
+    planned = here.install("foo", dry_run=True).installation
+    found = Release.parse(release)
+    rights = [*for_installation(found, [*planned.namespaces, *planned.resources]), *helpful(found)]
+    here.cluster.roles = granted = Roles(roles(rights))
+    assert here.install("foo").states[0][1] == "foo.v2.0.0 is installed"
+    assert granted.denied == []
+    *others, last = here.undo()
+    assert {one.outcome for one in others} == {Outcome.DELETED}
+    assert (last.kind, last.fields[0].endswith("which may not be listed")) == ("Namespace", True)

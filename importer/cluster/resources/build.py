@@ -145,7 +145,7 @@ class Built:
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
     nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that nodes
     need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects. `notes`: the
-    steps that are left to the administrator.
+    steps that are left to the administrator. `installs`: the objects that install operators.
     """
 
     resources: tuple[Resource, ...]
@@ -155,6 +155,7 @@ class Built:
     served: tuple[Named, ...] = ()
     node_rules: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
+    installs: tuple[Resource, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:

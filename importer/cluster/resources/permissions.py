@@ -19,8 +19,11 @@ from importer.cluster.kinds import (
     CLUSTER_VERSION,
     CONFIG_MAP,
     CONFIG_NAMESPACE,
+    CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     EVENT,
+    EXTENSIONS,
+    FEATURE_GATE,
     IMAGE_CONFIG,
     IMAGE_POLICY,
     IMAGE_REGISTRY,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
 
 NAME = "hub-import"
 FIX_NAME = "hub-import-doctor-fix"
+INSTALL_NAME = "hub-import-install"
 LOG = "log"
 _CLUSTER = "cluster"  # the name of the singletons of config.openshift.io
 # Verbs that RBAC can restrict to names: a list has no name, and the name of a new object is not in the path of its request
@@ -221,6 +225,7 @@ def for_installation(release: Release | None, resources: Sequence[Resource]) -> 
         *_each(CATALOG_SOURCE, ("list",), namespace),
         *(_each(PACKAGE_MANIFEST, ("list",), namespace) if release is None or release.lists_packages else ()),
         *_each(OPERATOR_GROUP, ("list",)),
+        *(_each(INFRASTRUCTURE, ("get",), names=(_CLUSTER,)) if release is not None and not release.microshift else ()),
     ]
     spaces: set[str] = set()
     for each in resources:
@@ -234,6 +239,8 @@ def for_installation(release: Release | None, resources: Sequence[Resource]) -> 
         found += [*_each(CLUSTER_SERVICE_VERSION, ("get", "delete"), where), *_each(INSTALL_PLAN, ("get",), where)]
     if any(each.kind == CLUSTER_EXTENSION.name for each in resources):
         found += [*_each(CLUSTER_CATALOG, ("list",)), *_each(CLUSTER_EXTENSION, ("list",))]
+        found += [*_each(FEATURE_GATE, ("get",), names=(_CLUSTER,))]
+        found += [*_each(CUSTOM_RESOURCE_DEFINITION, ("get",), names=(EXTENSIONS,))]
     return found
 
 

@@ -12,6 +12,8 @@ from common.serialization import dump_yaml
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
+    CLUSTER_EXTENSION,
+    CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     DEPLOYMENT,
     ICSP,
@@ -19,9 +21,13 @@ from importer.cluster.kinds import (
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
     ITMS,
+    NAMESPACE,
     NETWORK_POLICY,
+    OPERATOR_GROUP,
     OPERATOR_HUB,
     SERVICE,
+    SERVICE_ACCOUNT,
+    SUBSCRIPTION,
     UPDATE_SERVICE,
     Resource,
 )
@@ -33,6 +39,7 @@ from importer.configure.files.additions import with_additions
 from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.files.hosted import hosted_files
 from importer.configure.files.node_files import Access, node_files, unredirected
+from importer.configure.files.subscriptions import NO_SUBSCRIPTIONS, Subscriptions, with_subscriptions
 from importer.configure.files.update_files import require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines, pushed_images
 
@@ -61,6 +68,14 @@ _BY_NAME = {
     NETWORK_POLICY.name: "catalog",
     SERVICE.name: "catalog",
 }
+_INSTALLS = {
+    NAMESPACE.name: "namespace",
+    OPERATOR_GROUP.name: "operatorgroup",
+    SUBSCRIPTION.name: "subscription",
+    CLUSTER_EXTENSION.name: "clusterextension",
+    SERVICE_ACCOUNT.name: "serviceaccount",
+    CLUSTER_ROLE_BINDING.name: "clusterrolebinding",
+}
 
 
 def render_archive(
@@ -73,11 +88,13 @@ def render_archive(
     insecure: bool = False,
     hosted: HostedCluster | None = None,
     updates_from: str = "",
+    subscriptions: Subscriptions = NO_SUBSCRIPTIONS,
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for a cluster of `release`, and the resources in them. Raises UsageError.
 
     What `earlier` has, and this archive does not need, is kept. `insecure`: of the mirror, for files of nodes.
-    `hosted`: the HostedCluster of a guest, where it is known; `updates_from`: the address that an UpdateService reports.
+    `hosted`: the HostedCluster of a guest, where it is known; `updates_from`: the address that an UpdateService reports;
+    `subscriptions`: operators to install.
     """
     _require_shape(earlier, release, options)
     images = map_images(inventory, mirror)
@@ -85,7 +102,10 @@ def render_archive(
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
     if updates_from:
         require_uri(updates_from, images, release, options)
-    files = render(built.resources, pushed_images(inventory, images), earlier) | update_files(built.resources, updates_from)
+    built = with_subscriptions(built, release, subscriptions, earlier)
+    files = render((*built.resources, *built.installs), pushed_images(inventory, images), earlier) | update_files(
+        built.resources, updates_from
+    )
     problems = [*built.problems, *unsupported_operators(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:
@@ -185,5 +205,14 @@ def _file(resource: Resource) -> str:
         return "clustercatalogs-default.yaml"
     if is_signatures(resource):
         return f"release-signature-{resource.name}.yaml"
+    if resource.kind in _INSTALLS:
+        return f"{_INSTALLS[resource.kind]}-{_owner(resource)}.yaml"
     prefix = _BY_NAME.get(resource.kind)
     return f"{prefix}-{resource.name}.yaml" if prefix else _FILES[resource.kind]
+
+
+def _owner(resource: Resource) -> str:
+    """Return what tells the file of an object of an installation from others of its kind."""
+    if resource.kind == SUBSCRIPTION.name:
+        return f"{resource.namespace}-{resource.name}"
+    return resource.name if resource.kind != OPERATOR_GROUP.name else resource.namespace

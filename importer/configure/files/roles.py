@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 from common.serialization import dump_yaml
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.resources.catalog_source import DEFAULT_NAMES
-from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles, updating
+from importer.cluster.resources.permissions import (
+    FIX_NAME,
+    INSTALL_NAME,
+    fixing,
+    for_installation,
+    helpful,
+    needed,
+    repointing,
+    roles,
+    updating,
+)
 from importer.configure.files.update_files import for_updates
 from importer.probe import READS
 
@@ -19,15 +29,20 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import ResourceOptions
 
 
-RBAC, RBAC_FIX = "rbac.yaml", "rbac-doctor-fix.yaml"
+RBAC, RBAC_FIX, RBAC_INSTALL = "rbac.yaml", "rbac-doctor-fix.yaml", "rbac-install.yaml"
 
 
 def render_rbac(
-    release: Release | None, resources: Sequence[Resource], options: ResourceOptions, *, repoint: bool = False
+    release: Release | None,
+    resources: Sequence[Resource],
+    options: ResourceOptions,
+    *,
+    repoint: bool = False,
+    installs: Sequence[Resource] = (),
 ) -> dict[str, bytes]:
-    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
+    """Return files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
 
-    `repoint`: with those of `--repoint`.
+    `repoint`: with those of `--repoint`. `installs`: the objects that install operators, whose permissions are a third file.
     """
     names = _names_of_defaults(release, resources, options)
     further = [*(repointing() if repoint else ()), *(updating() if for_updates(resources) else ())]
@@ -36,6 +51,8 @@ def render_rbac(
         RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
     }
+    if installs:
+        files[RBAC_INSTALL] = roles([*for_installation(release, installs), *helpful(release)], INSTALL_NAME)
     return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
 
 
