@@ -180,6 +180,7 @@ def test_the_table_ends_with_what_is_not_known(archive):
     assert "images without an SBOM:\n  bare:v1 sha256:" in "\n".join(shown)
 
 
+@pytest.mark.more
 @pytest.mark.skipif(not shutil.which("jq"), reason="a witness that knows nothing of this program")
 def test_jq_reads_the_same_from_the_blob(archive):
     """jq alone takes the packages out of the attachment of Konflux's form."""
@@ -339,6 +340,7 @@ def test_damage_of_the_archive_is_an_error_and_a_missing_volume_is_said(archive,
     assert "left-pad" in named(done.json)
 
 
+@pytest.mark.more
 def test_an_increment_says_where_its_sboms_are(tmp_path):
     with FakeRegistry() as source:
         _images(source)
