@@ -108,7 +108,7 @@ def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> 
     """Write a re-request for blobs of the archive into `file`; return how many it asks for. Nothing is written for none."""
     request = rerequests.make(archive.inventory, archive.digest, blobs)
     if request.blobs:
-        _write(file, rerequests.encode(request))
+        write_file(file, rerequests.encode(request))
     return len(request.blobs)
 
 
@@ -165,11 +165,12 @@ def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None)
     """Return the target profile for the online side, and write it into `file`. Raises ClusterError, UsageError."""
     profile = probing.probe(settings, cluster)
     if file is not None:
-        _write(file, target_profile.encode(profile))
+        write_file(file, target_profile.encode(profile))
     return profile
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all. Raises SpaceError, UsageError."""
     with writing(file, "Choose another place."):
         write_atomic(file, content)
 

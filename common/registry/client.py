@@ -224,6 +224,10 @@ class RegistryClient:
         """The registries whose storage, another host, did not give a blob that had just arrived, with what it said."""
         return dict(self._uploader.presence.unreadable)
 
+    def realm(self, registry: str) -> str:
+        """Return where a registry sends its clients for tokens; empty where it asked for none so far."""
+        return self._exchange.realm(registry)
+
     def refusal(self, repository: Reference) -> RegistryError | None:
         """Return why `head` last said that nothing is there, where the registry did not answer that it has nothing."""
         return self._manifests.refusal(repository)

@@ -34,6 +34,7 @@ from importer.cli.options import (
     author,
     begun,
 )
+from importer.cli.prune import add_prune
 from importer.cli.serve import add_serve
 
 if TYPE_CHECKING:
@@ -496,6 +497,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
 
 add_install(app)
 add_extract(app)
+add_prune(app)
 add_serve(app)
 add_login(app)
 add_sbom(app)

@@ -87,6 +87,41 @@ MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
 )
 
+DAEMON_SET = Kind("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
+STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", namespaced=True)
+REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets", namespaced=True)  # what `rollout undo` goes back to
+CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", namespaced=True)
+OLD_CRON_JOB = Kind("batch", "v1beta1", "CronJob", "cronjobs", namespaced=True)  # before Kubernetes 1.21, OpenShift 4.8
+REPLICATION_CONTROLLER = Kind("", "v1", "ReplicationController", "replicationcontrollers", namespaced=True)
+DEPLOYMENT_CONFIG = Kind("apps.openshift.io", "v1", "DeploymentConfig", "deploymentconfigs", namespaced=True)
+IMAGE_STREAM = Kind("image.openshift.io", "v1", "ImageStream", "imagestreams", namespaced=True)
+HOSTED_CLUSTER = Kind("hypershift.openshift.io", "v1beta1", "HostedCluster", "hostedclusters", namespaced=True)
+NODE_POOL = Kind("hypershift.openshift.io", "v1beta1", "NodePool", "nodepools", namespaced=True)
+# What names images that a cluster runs, has installed, offers, or goes back to; a prune reads all of it.
+IMAGE_USERS = (
+    POD,
+    DEPLOYMENT,
+    DAEMON_SET,
+    STATEFUL_SET,
+    REPLICA_SET,
+    JOB,
+    CRON_JOB,
+    REPLICATION_CONTROLLER,
+    DEPLOYMENT_CONFIG,
+    IMAGE_STREAM,
+    CLUSTER_SERVICE_VERSION,
+    INSTALL_PLAN,
+    SUBSCRIPTION,
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CLUSTER_EXTENSION,
+    CLUSTER_VERSION,
+    UPDATE_SERVICE,
+    MACHINE_CONFIG,
+    HOSTED_CLUSTER,
+    NODE_POOL,
+)
+
 # OLM copies a ClusterServiceVersion into every namespace that its operator watches: hundreds of copies of one object
 # (operator-lifecycle-manager, pkg/controller/operators/olm/operatorgroup.go; the label is CopiedLabelKey).
 COPIED_LABEL = "olm.copiedFrom"

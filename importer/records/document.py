@@ -7,7 +7,7 @@ Specification: docs/reference/registry.md, *The mirror's record*. A record is on
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,8 @@ class Record:
     raw: bytes
     signatures: tuple[bytes, ...] = ()
     signed: bool = False
+    stored: Mapping[Digest, int] = field(default_factory=dict)
+    """The sizes of its manifest and blobs in the registry."""
 
     @property
     def digest(self) -> Digest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,8 @@ class RecordStore:
             raise ContentError(f"{found.digest} is no manifest with one layer")
         layer = found.layers[0]
         stored = self.client.blob_bytes(self.repository, layer, MAX_LAYER)
-        return document.decode(tag, stored, self.key)
+        sizes = {found.digest: len(found.raw), **{blob.digest: blob.size for blob in found.blobs}}
+        return replace(document.decode(tag, stored, self.key), stored=sizes)
 
     def mark_pruned(self, record: Record, now: str) -> None:
         """Say of a record that a part of its archive is gone: a second record takes its place, under another tag."""

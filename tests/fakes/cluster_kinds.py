@@ -56,7 +56,12 @@ _CORE = (
     Served("", "v1", "Event", "events", namespaced=True, has_status=False, schema=None),
     Served("", "v1", "Service", "services", namespaced=True, has_status=True, schema=None),
     Served("apps", "v1", "Deployment", "deployments", namespaced=True, has_status=True, schema=None),
-    Served("apps", "v1", "ReplicaSet", "replicasets", namespaced=True, has_status=True, schema=None),
+    *(
+        Served("apps", "v1", name, f"{name.lower()}s", namespaced=True, has_status=True, schema=None)
+        for name in ("DaemonSet", "StatefulSet", "ReplicaSet")
+    ),
+    Served("", "v1", "ReplicationController", "replicationcontrollers", namespaced=True, has_status=True, schema=None),
+    Served("batch", "v1", "CronJob", "cronjobs", namespaced=True, has_status=True, schema=None),
     Served("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True, has_status=False, schema=None),
     Served("batch", "v1", "Job", "jobs", namespaced=True, has_status=True, schema=None),
     Served("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True, has_status=False, schema=None),

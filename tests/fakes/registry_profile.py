@@ -132,6 +132,9 @@ class Profile:
     deletes: bool = True
     deletes_blobs: bool = True
     no_delete: Refusal = Refusal(405, "UNSUPPORTED", "the operation is unsupported")
+    referenced: Refusal | None = None  # to DELETE of a manifest that an index names; None: it is deleted
+    cascades: bool = False  # manifests that an index alone names go with it
+    deletes_tags: bool = False  # DELETE by tag removes the tag alone
     redirect: bool = False  # blobs come from another origin
     limit_every: int = 0  # each nth request is refused
     limited: Refusal = Refusal(429, "TOOMANYREQUESTS", "too many requests")

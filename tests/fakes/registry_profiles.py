@@ -147,6 +147,9 @@ HARBOR = Product(
         referrers=True,  # src/server/registry/referrers.go, since 2.8
         subject_header=True,  # src/server/middleware/subject/subject.go
         deletes=True,  # src/server/registry/manifest.go, deleteManifest
+        # src/controller/artifact/controller.go, deleteDeeply; src/lib/errors/const.go: a violated foreign key is 412
+        referenced=Refusal(412, "PRECONDITION", "the deleting artifact is referenced by others"),
+        cascades=True,  # the same: children and accessories that nothing else names
         deletes_blobs=False,  # src/server/registry/route.go: `others` go to docker-registry (assumption: deletion not enabled)
     ),
     prepared=frozenset({PREFIX}),
@@ -171,6 +174,9 @@ ZOT = Product(
         sparse=False,
         referrers=True,  # pkg/api/routes.go, GetReferrers
         deletes=True,
+        # pkg/storage/imagestore/imagestore.go, deleteImageManifest: ErrManifestReferenced; pkg/api/routes.go: 405 DENIED
+        referenced=Refusal(405, "DENIED", "manifest referenced by index image"),
+        deletes_tags=True,  # project-zot/zot#2626
         deletes_blobs=True,  # pkg/api/routes.go, DeleteBlob
     ),
     settings=('http.compat: ["docker2s2"]',),

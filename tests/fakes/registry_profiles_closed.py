@@ -138,6 +138,8 @@ GITLAB = Product(
         artifact_types=frozenset({"application/vnd.cncf.helm.config.v1+json"}),
         wrong_artifact=Refusal(400, "MANIFEST_INVALID", "manifest invalid", "unknown media type: {type}"),
         deletes=True,
+        # gitlab-org/container-registry, registry/api/v2/errors.go: ErrorCodeManifestReferencedInList
+        referenced=Refusal(409, "MANIFEST_REFERENCED", "manifest referenced by a manifest list"),
     ),
     prepared=frozenset({f"{PREFIX}/mirror", f"{PREFIX}/cut"}),
     settings=("the project, with its container registry enabled",),

@@ -180,9 +180,7 @@ class RegistryHandler(Handler):
         if repository is None:
             return ("refuse", 404, "NAME_UNKNOWN", "repository name not known to registry")
         if self.command == "DELETE":
-            if not self.registry.deletes or repository.manifests.pop(wanted, None) is None:
-                return self.registry.profile.no_delete.reply()
-            return ("answer", 202, b"", {})
+            return rules.deleted(self.registry, name, wanted) or ("answer", 202, b"", {})
         digest = repository.tags.get(wanted, wanted)
         if digest not in repository.manifests:
             return ("refuse", 404, "MANIFEST_UNKNOWN", "manifest unknown")

@@ -81,6 +81,56 @@ def unknown_children(registry: FakeRegistry, name: str, document: Mapping[str, A
     return None
 
 
+def deleted(registry: FakeRegistry, name: str, wanted: str) -> Reply | None:
+    """Delete a manifest with all of its tags, or a tag; return the refusal where it is refused.
+
+    All tags go with the manifest: distribution/distribution, registry/handlers/manifests.go, DeleteManifest; project-zot/zot#2626;
+    goharbor/harbor, src/controller/artifact/controller.go, deleteDeeply.
+    """
+    profile, repository = registry.profile, registry.repositories[name]
+    if not registry.deletes:
+        return profile.no_delete.reply(name=name, digest=wanted)
+    if not wanted.startswith("sha256:"):
+        if not profile.deletes_tags:
+            return profile.no_delete.reply(name=name, tag=wanted)
+        return None if repository.tags.pop(wanted, None) else ("refuse", 404, "MANIFEST_UNKNOWN", "manifest unknown")
+    if wanted not in repository.manifests:
+        return ("refuse", 404, "MANIFEST_UNKNOWN", "manifest unknown")
+    tags = [tag for tag, digest in repository.tags.items() if digest == wanted]
+    if tags and profile.immutable:
+        return profile.is_immutable.reply(name=name, tag=tags[0], digest=wanted)
+    if profile.referenced is not None and _parents(repository.manifests, wanted):
+        return profile.referenced.reply(name=name, digest=wanted)
+    _remove(registry, name, wanted)
+    return None
+
+
+def _remove(registry: FakeRegistry, name: str, wanted: str) -> None:
+    repository = registry.repositories[name]
+    document = json.loads(repository.manifests.pop(wanted)[1])
+    repository.tags = {tag: digest for tag, digest in repository.tags.items() if digest != wanted}
+    if registry.profile.cascades:
+        below = [child["digest"] for child in document.get("manifests", ())]
+        below += [digest for digest, (_, raw) in repository.manifests.items() if _subject(raw) == wanted]
+        for digest in below:
+            used = digest in repository.tags.values() or _parents(repository.manifests, digest)
+            if digest in repository.manifests and not used:
+                _remove(registry, name, digest)
+
+
+def _subject(raw: bytes) -> str:
+    return str((json.loads(raw).get("subject") or {}).get("digest", ""))
+
+
+def _parents(manifests: Mapping[str, tuple[str, bytes]], digest: str) -> list[str]:
+    """Return the indexes that name a manifest."""
+    found = []
+    for each, (_, raw) in manifests.items():
+        if any(child["digest"] == digest for child in json.loads(raw).get("manifests") or ()):
+            found.append(each)
+    return found
+
+
 def _visible(registry: FakeRegistry, digest: str) -> bool:
     """Say whether a blob may be named by now. Storage that is consistent later shows it after some more requests."""
     arrived = registry.arrivals.get(digest)

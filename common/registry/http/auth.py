@@ -133,6 +133,12 @@ class RegistryAuth(httpx.Auth):
             challenge = self._challenges.get(registry)
         return challenge is not None and challenge.scheme == "bearer"
 
+    def realm(self, registry: str) -> str:
+        """Return where a registry sends its clients for tokens; empty where it asked for none so far."""
+        with self._lock:
+            challenge = self._challenges.get(registry)
+        return challenge.realm if challenge is not None and challenge.scheme == "bearer" else ""
+
     def _renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
         """Return what to send after a 401: `challenges` are its headers, `used` is the header that was sent.
 

@@ -213,6 +213,10 @@ class Exchange:
         """Say whether a registry asks for tokens."""
         return self._auth.takes_scopes(registry)
 
+    def realm(self, registry: str) -> str:
+        """Return where a registry sends its clients for tokens; empty where it asked for none so far."""
+        return self._auth.realm(registry)
+
     def pages(self, call: Call, limit: int, most: int) -> Iterator[Answer]:
         """Give the answer to a call and those of its next pages, at most `most`, each of at most `limit` bytes."""
         for _ in range(most):

@@ -345,6 +345,16 @@ class ClusterClient:
 
         return self._tried("get", _DISCOVERY, path, ask)
 
+    def serves(self, kind: Kind) -> bool:
+        """Say whether the API server serves a kind, by its discovery. Raises ClusterError."""
+
+        def ask() -> bool:
+            answer = self._plain.get(f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}")
+            answer.raise_for_status()
+            return any(each["name"] == kind.plural for each in answer.json()["resources"])
+
+        return self._absent_is_none("get", kind, f"discovery of {kind.path}", ask) or False
+
     def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
         name, namespace = subject["metadata"]["name"], _namespace(subject)
         return self._do(

@@ -27,6 +27,7 @@ from importer.cluster.kinds import (
     IMAGE_CONFIG,
     IMAGE_POLICY,
     IMAGE_REGISTRY,
+    IMAGE_USERS,
     INFRASTRUCTURE,
     INSTALL_PLAN,
     JOB,
@@ -37,6 +38,7 @@ from importer.cluster.kinds import (
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
+    OLD_CRON_JOB,
     OLM_NAMESPACE,
     OPERATOR_GROUP,
     OPERATOR_HUB,
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 NAME = "hub-import"
 FIX_NAME = "hub-import-doctor-fix"
 INSTALL_NAME = "hub-import-install"
+PRUNE_NAME = "hub-import-prune"
 LOG = "log"
 _CLUSTER = "cluster"  # the name of the singletons of config.openshift.io
 # Verbs that RBAC can restrict to names: a list has no name, and the name of a new object is not in the path of its request
@@ -265,6 +268,11 @@ def helpful(release: Release | None) -> list[Permission]:
 def repointing() -> list[Permission]:
     """Return what `--repoint` uses beyond the others; the Subscriptions are those of the cluster, which are not known here."""
     return _each(SUBSCRIPTION, _CHANGE)
+
+
+def reading_images() -> list[Permission]:
+    """Return what `prune` uses: it lists everything that names an image, in all namespaces, and changes nothing."""
+    return [permission for kind in (*IMAGE_USERS, OLD_CRON_JOB) for permission in _each(kind, ("list",))]
 
 
 def fixing(release: Release | None) -> list[Permission]:

@@ -10,10 +10,12 @@ from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.permissions import (
     FIX_NAME,
     INSTALL_NAME,
+    PRUNE_NAME,
     fixing,
     for_installation,
     helpful,
     needed,
+    reading_images,
     repointing,
     roles,
     updating,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 
 RBAC, RBAC_FIX, RBAC_INSTALL = "rbac.yaml", "rbac-doctor-fix.yaml", "rbac-install.yaml"
+RBAC_PRUNE = "rbac-prune.yaml"
 
 
 def render_rbac(
@@ -40,9 +43,9 @@ def render_rbac(
     repoint: bool = False,
     installs: Sequence[Resource] = (),
 ) -> dict[str, bytes]:
-    """Return files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
+    """Return files: what the importer needs for these objects, what `doctor --fix` needs, and what `prune` reads.
 
-    `repoint`: with those of `--repoint`. `installs`: the objects that install operators, whose permissions are a third file.
+    `repoint`: with those of `--repoint`. `installs`: the objects that install operators, whose permissions are a further file.
     """
     names = _names_of_defaults(release, resources, options)
     further = [*(repointing() if repoint else ()), *(updating() if for_updates(resources) else ())]
@@ -50,6 +53,7 @@ def render_rbac(
     files = {
         RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
+        RBAC_PRUNE: roles(reading_images(), PRUNE_NAME),
     }
     if installs:
         files[RBAC_INSTALL] = roles([*for_installation(release, installs), *helpful(release)], INSTALL_NAME)

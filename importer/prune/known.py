@@ -1,0 +1,224 @@
+"""What the records of a mirror say about its content: images at their places, documents and blobs. Pure.
+
+Records are added one at a time, and what several archives share is kept once: a year of archives has a few times the content of
+one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from common.archive.inventory import ATTACHED, RELEASE_GROUP, ImageKind, documents_of, repository_of, require_bounded_images
+from common.oci.image import PREFIX, Digest
+from common.version import parse
+from importer.mapping import map_images, pushed_images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from common.archive.inventory import Inventory
+    from common.mapping import MappedImage, Mirror
+    from importer.records.document import Record
+
+
+ATTACHED_TAG = re.compile(r"sha256-([0-9a-f]{64})\.(?:sig|att|sbom)", re.ASCII)  # sigstore/cosign, specs/SIGNATURE_SPEC.md
+RELEASES = frozenset((ImageKind.RELEASE, ImageKind.COMPONENT))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDocument:
+    """A manifest or index: its bytes, and the digests of what it names."""
+
+    size: int
+    children: tuple[Digest, ...]
+    blobs: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnImage:
+    """An image that an archive brought, at its place. `documents`: children first, the image itself last.
+
+    `groups`: what it belongs to, of which the newest archives are kept: a catalog, a minor release, or itself. `subject`: the
+    image that it is attached to. `releases`: payloads that need it.
+    """
+
+    archive: Digest
+    repository: str
+    source: str
+    digest: Digest
+    tags: tuple[str, ...]
+    documents: tuple[Digest, ...]
+    kind: ImageKind
+    operators: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    subject: Digest | None = None
+    releases: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownArchive:
+    """An archive: `trusted` where its record may be a reason to delete. `catalogs`: groups by the digest of their catalog."""
+
+    digest: Digest
+    created: str
+    images: tuple[OwnImage, ...]
+    name: str = ""
+    trusted: bool = True
+    catalogs: tuple[tuple[Digest, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The groups of an archive's catalogs, by the name of the catalog, and by source and digest of its image."""
+
+    by_name: Mapping[str, str]
+    by_image: Mapping[tuple[str, Digest], str]
+
+
+@dataclass(slots=True)
+class Known:
+    """The content of all archives. `host`: the registry, without which repositories are named here."""
+
+    host: str
+    archives: list[KnownArchive] = field(default_factory=list)
+    documents: dict[Digest, KnownDocument] = field(default_factory=dict)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    """Sizes."""
+    _same: dict[str, str] = field(default_factory=dict)
+
+    def add(self, record: Record, mirror: Mirror, *, trusted: bool = True) -> None:
+        """Add what a record says. Raises UsageError, ArchiveDamagedError for places that cannot be."""
+        inventory, digest = record.inventory, record.digest
+        mapped = pushed_images(inventory, map_images(inventory, record.head.mirror(mirror)))
+        self._add_content(inventory, mapped)
+        groups = _catalog_groups(inventory, mapped)
+        releases = _releases(inventory)
+        images = tuple(self._own(digest, inventory, image, groups, releases) for image in mapped)
+        catalogs = tuple((catalog.image, groups.by_name[catalog.name]) for catalog in inventory.catalogs)
+        self.archives.append(KnownArchive(digest, inventory.created, images, inventory.name or "", trusted, catalogs))
+
+    def _add_content(self, inventory: Inventory, images: Iterable[MappedImage]) -> None:
+        require_bounded_images(inventory)
+        for image in images:
+            for digest in documents_of(inventory, image.digest):
+                if digest not in self.documents:
+                    one = inventory.manifests[digest]
+                    self.documents[digest] = KnownDocument(one.size, self._shared(one.manifests), self._shared(one.blobs))
+                    self.blobs.update((self._one(blob), inventory.blobs[blob].size) for blob in one.blobs)
+
+    def _own(
+        self,
+        archive: Digest,
+        inventory: Inventory,
+        image: MappedImage,
+        groups: _Groups,
+        releases: Mapping[str, tuple[Digest, ...]],
+    ) -> OwnImage:
+        record = image.record
+        return OwnImage(
+            archive,
+            image.repository.repository,
+            image.name,
+            self._one(image.digest),
+            image.tags,
+            self._shared(documents_of(inventory, image.digest)),
+            record.kind,
+            record.needed_by,
+            tuple(dict.fromkeys(_groups_of(image, groups))),
+            _subject_of(inventory, image),
+            releases.get(image.name, ()),
+        )
+
+    def _shared(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
+        return tuple(map(self._one, digests))
+
+    def _one(self, digest: Digest) -> Digest:
+        """Return the same object for the same digest: millions of them are in the tuples of documents."""
+        return Digest(self._same.setdefault(digest, digest))
+
+    def images(self) -> Iterator[OwnImage]:
+        """Give every image of every archive."""
+        for archive in self.archives:
+            yield from archive.images
+
+    def heights(self) -> dict[Digest, int]:
+        """Return how many levels of documents each has below it: a parent is higher than its children."""
+        found: dict[Digest, int] = {}
+
+        # Recursion is bounded: inventories with deeper nesting are refused (common/archive/inventory_file.py).
+        def height(digest: Digest) -> int:
+            if digest not in found:
+                known = self.documents.get(digest)
+                found[digest] = 1 + max(map(height, known.children), default=0) if known else 0
+            return found[digest]
+
+        for digest in self.documents:
+            height(digest)
+        return found
+
+
+def _catalog_groups(inventory: Inventory, images: Iterable[MappedImage]) -> _Groups:
+    """Return the group of each catalog: its place on the mirror, which tells 4.18 from 4.20."""
+    places = {(image.name, image.digest): image for image in images if image.record.kind is ImageKind.CATALOG}
+    by_name: dict[str, str] = {}
+    by_image: dict[tuple[str, Digest], str] = {}
+    for catalog in inventory.catalogs:
+        image = places.get((catalog.source, catalog.image))
+        place = catalog.name
+        if image is not None:
+            # By digest alone, its tag is one of the digest, and each week's catalog would be a group of its own.
+            tag = f":{image.tags[0]}" if image.record.tag or image.record.target_tag else ""
+            place = f"{image.repository.repository}{tag}"
+            by_image[(image.name, image.digest)] = f"catalog {place}"
+        by_name[catalog.name] = f"catalog {place}"
+    return _Groups(by_name, by_image)
+
+
+def _releases(inventory: Inventory) -> dict[str, tuple[Digest, ...]]:
+    """Return the payloads that need each image, by its source."""
+    found: dict[str, dict[Digest, None]] = {}
+    for release in inventory.carried_releases:
+        for source in release.sources:
+            found.setdefault(source, {})[release.digest] = None
+    return {source: tuple(digests) for source, digests in found.items()}
+
+
+def _groups_of(image: MappedImage, catalogs: _Groups) -> Iterator[str]:
+    """Yield the groups of an image; none for what follows its subject."""
+    record = image.record
+    if record.kind in ATTACHED:
+        return
+    own = f"image {repository_of(record)}"
+    if record.kind is ImageKind.CATALOG:
+        yield catalogs.by_image.get((image.name, image.digest), own)
+        return
+    if record.kind in (ImageKind.ADDITIONAL, ImageKind.GRAPH_DATA) or not record.needed_by:
+        yield own
+    for user in record.needed_by:
+        group, _, rest = user.partition("/")
+        if group == RELEASE_GROUP:
+            yield f"{RELEASE_GROUP} {_minor(rest)}"
+        else:
+            yield catalogs.by_name.get(group, f"catalog {group}")
+
+
+def _minor(tag: str) -> str:
+    """Return minor release and architecture of a release's tag, such as `4.18 x86_64`; the tag where it has no such form."""
+    version, _, architecture = tag.rpartition("-")
+    try:
+        found = parse(version)
+    except ValueError:
+        return tag
+    return f"{found.release[0]}.{found.release[1]} {architecture}"
+
+
+def _subject_of(inventory: Inventory, image: MappedImage) -> Digest | None:
+    """Return the image that one is attached to: by its manifest, or by the tag that cosign gives it."""
+    if (subject := inventory.manifests[image.digest].subject) is not None:
+        return subject
+    for tag in image.tags:
+        if found := ATTACHED_TAG.fullmatch(tag):
+            return Digest(PREFIX + found[1])
+    return None

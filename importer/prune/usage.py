@@ -1,0 +1,184 @@
+"""What a cluster uses of a mirror: every image that its objects name, in all namespaces. Reads only (ADR 0081).
+
+Whatever is not read could be what is needed: an object, a namespace or a kind that may not be read is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from common.errors import ClusterError
+from common.oci.image import Digest
+from importer.cluster.api.client import Body, ForbiddenError, Query, connect
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CLUSTER_EXTENSION,
+    CLUSTER_SERVICE_VERSION,
+    CRON_JOB,
+    DAEMON_SET,
+    DEPLOYMENT,
+    IMAGE_USERS,
+    INSTALL_PLAN,
+    JOB,
+    MACHINE_CONFIG,
+    OLD_CRON_JOB,
+    POD,
+    REPLICA_SET,
+    REPLICATION_CONTROLLER,
+    STATEFUL_SET,
+    SUBSCRIPTION,
+    Kind,
+    has_own_label,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from importer.cluster.api.client import ClusterClient
+
+
+OBJECTS = 250_000  # of one kind; OpenShift is tested with 150,000 pods (docs.openshift.com, *Object maximums*)
+_PAGE = 250
+_LARGE_PAGE = 25  # ClusterServiceVersions, InstallPlans and MachineConfigs have some hundred KB each
+_LONGEST = 512  # characters of a name of an image
+_DEPTH = 64
+# Each cluster has them: that one is not found is no answer.
+_EVERYWHERE = frozenset((POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, REPLICA_SET, JOB, REPLICATION_CONTROLLER, OLD_CRON_JOB))
+_LARGE = frozenset((CLUSTER_SERVICE_VERSION, INSTALL_PLAN, MACHINE_CONFIG))
+# A managed field repeats names of fields; the icon of a ClusterServiceVersion is a picture in base64.
+_LEFT_OUT = frozenset(("managedFields", "icon", "base64data"))
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
+# `host[:port]/path:tag` anywhere in a text, such as an annotation with an example in JSON; each begins where no name goes on,
+# so that the search takes linear time.
+_NAME = re.compile(
+    r"(?<![\w./:@\[\]-])[A-Za-z0-9\[][A-Za-z0-9.\-\[\]]{0,253}(?::[0-9]{1,5})?"
+    r"(?:/[a-z0-9][a-z0-9._\-]{0,127}){1,16}:[\w][\w.\-]{0,127}(?![\w./:@-])",
+    re.ASCII,
+)
+_IMAGES = frozenset(("image", "imageID", "ref", "osImageURL", "dockerImageReference", "containerImage"))
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogNote:
+    """A catalog of a cluster that could be removed. `own`: hub-import made it; else oc-mirror did."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    image: str
+    own: bool
+
+
+@dataclass(slots=True)
+class ClusterUsage:
+    """What a cluster uses, each with the first object that names it, and the catalogs that no Subscription names."""
+
+    server: str
+    digests: dict[Digest, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    catalogs: list[CatalogNote] = field(default_factory=list)
+
+
+def read_cluster(kubeconfig: Path | None, context: str | None = None) -> ClusterUsage:
+    """Read everything that a cluster uses. Raises ClusterError where anything of it cannot be read."""
+    with connect(kubeconfig, context) as client:
+        return read(client)
+
+
+def read(client: ClusterClient) -> ClusterUsage:
+    """Read everything that a cluster uses. Raises ClusterError."""
+    found = ClusterUsage(client.server)
+    catalogs: list[tuple[Kind, Body]] = []
+    subscribed: set[tuple[str, str]] = set()
+    extensions = 0
+    for kind in IMAGE_USERS:
+        for body in _all(client, kind, found):
+            if kind in (CATALOG_SOURCE, CLUSTER_CATALOG):
+                catalogs.append((kind, body))
+            elif kind is SUBSCRIPTION:
+                spec = body.get("spec") or {}
+                subscribed.add((str(spec.get("sourceNamespace") or ""), str(spec.get("source") or "")))
+            elif kind is CLUSTER_EXTENSION:
+                extensions += 1
+    found.catalogs = list(_unused(found.server, catalogs, subscribed, extensions=extensions))
+    return found
+
+
+def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
+    """Note what the objects of a kind name; return those of the kinds that say which catalogs are used."""
+    kept = kind in (CATALOG_SOURCE, CLUSTER_CATALOG, SUBSCRIPTION, CLUSTER_EXTENSION)
+
+    def note(body: Body) -> Body | None:
+        metadata = body["metadata"]
+        place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+        where = f"{kind.name} {place}{metadata['name']} of {found.server}"
+        for digest, name in images_in(body):
+            if digest:
+                found.digests.setdefault(digest, where)
+            if name:
+                found.names.setdefault(name, where)
+        return body if kept else None
+
+    query = Query(OBJECTS, page=_LARGE_PAGE if kind in _LARGE else _PAGE)
+    try:
+        scanned = client.scan(kind, note, query)
+    except ForbiddenError as error:
+        raise ClusterError(
+            f"{error.message}; what a cluster uses has to be read as a whole, and nothing was planned",
+            hint="Give the account the ClusterRole of rbac-prune.yaml: hub-import render --rbac writes it.",
+        ) from error
+    if scanned is None and kind is CRON_JOB:
+        return _all(client, OLD_CRON_JOB, found)
+    if scanned is None:
+        if kind in _EVERYWHERE or client.serves(kind):
+            raise ClusterError(f"{client.server} does not list its {kind.plural}; nothing was planned")
+        return []  # the cluster does not have the kind
+    if not scanned.whole:
+        raise ClusterError(
+            f"{client.server} has more than {OBJECTS} {kind.plural}, which are not read as a whole; nothing was planned"
+        )
+    return scanned.found
+
+
+def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:
+    """Yield the digests, and the names of images with a tag, in the texts of an object: fields, annotations, examples."""
+    waiting: list[tuple[str, Any, int]] = [("", body, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if isinstance(value, dict) and depth < _DEPTH:
+            waiting += [(str(name), each, depth + 1) for name, each in value.items() if name not in _LEFT_OUT]
+        elif isinstance(value, list) and depth < _DEPTH:
+            waiting += [(key, each, depth + 1) for each in value]
+        elif isinstance(value, str):
+            for found in _DIGEST.findall(value):
+                yield Digest(found), ""
+            for found in _NAME.findall(value):
+                yield None, found
+            # `nginx`, or `app:v1`: a name without a host, where the field says that it is an image.
+            if key in _IMAGES and value and len(value) <= _LONGEST and "@" not in value:
+                yield None, value
+
+
+def _unused(
+    server: str, catalogs: Sequence[tuple[Kind, Body]], subscribed: set[tuple[str, str]], *, extensions: int
+) -> Iterator[CatalogNote]:
+    for kind, body in catalogs:
+        name, namespace = str(body["metadata"]["name"]), str(body["metadata"].get("namespace") or "")
+        own = has_own_label(body)
+        # A ClusterExtension may take its package from any ClusterCatalog.
+        used = (namespace, name) in subscribed if kind is CATALOG_SOURCE else extensions > 0
+        # oc-mirror names its catalogs cs-… and cc-… (openshift/oc-mirror, internal/pkg/clusterresources).
+        if (own and not used) or (not own and name.startswith(("cs-", "cc-"))):
+            yield CatalogNote(server, kind.name, namespace, name, _image(body), own)
+
+
+def _image(body: Mapping[str, Any]) -> str:
+    spec = body.get("spec") or {}
+    source = spec.get("source")
+    nested = (source.get("image") or {}).get("ref") if isinstance(source, dict) else None
+    return str(spec.get("image") or nested or "")

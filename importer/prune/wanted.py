@@ -1,0 +1,342 @@
+"""The rules of prune: what of a mirror is kept, and why. Pure (ADR 0081).
+
+Everything is kept that a kept archive, a cluster, or content of others needs; only what an archive brought is deleted. Rules
+that cannot decide keep.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from common.errors import HubError
+from common.oci.image import PREFIX, Digest
+from common.oci.reference import Reference
+from importer.prune.known import ATTACHED_TAG, RELEASES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from importer.prune.known import Known, KnownArchive, OwnImage
+
+
+_STABLE = re.compile(r"hub-sha256-([0-9a-f]{64})", re.ASCII)  # common/mapping.py, stable_tag
+_FALLBACK = re.compile(r"sha256-([0-9a-f]{64})", re.ASCII)  # distribution specification 1.1, *Referrers tag schema*
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryState:
+    """What a repository of the mirror has. `tags`: those that lead to a manifest.
+
+    `below`: what manifests name that no archive brought, and `blobs` what these consist of, with their own bytes; `attached`:
+    what refers to a manifest, by the registry's own list; `listed`: the referrers in a list under a fallback tag.
+    """
+
+    tags: Mapping[str, Digest] = field(default_factory=dict)
+    below: Mapping[Digest, tuple[Digest, ...]] = field(default_factory=dict)
+    attached: Mapping[Digest, tuple[Digest, ...]] = field(default_factory=dict)
+    listed: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict)
+    blobs: Mapping[Digest, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What clusters use: digests and names of images, each with the first place that names it."""
+
+    digests: Mapping[Digest, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which archives are kept as a whole: the newest `keep_last` of each group, and those that are named."""
+
+    keep_last: int
+    named: frozenset[Digest] = frozenset()
+
+
+@dataclass(slots=True)
+class Decision:
+    """What is kept in each repository, with the reason; what is deleted, parents before children.
+
+    `lists`: fallback tags of lists of referrers that are deleted with their subject; `unrecorded`: tags of hub-airgap that no
+    record explains.
+    """
+
+    kept: dict[str, dict[Digest, str]] = field(default_factory=lambda: defaultdict(dict))
+    deleted: dict[str, tuple[Digest, ...]] = field(default_factory=dict)
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
+    archives: dict[Digest, str] = field(default_factory=dict)
+    """Why an archive, or a group of it, is kept."""
+
+    def keeps(self, repository: str, digest: Digest) -> bool:
+        """Say whether a manifest is kept."""
+        return digest in self.kept.get(repository, ())
+
+
+def decide(known: Known, policy: Policy, used: Used, state: Mapping[str, RepositoryState]) -> Decision:
+    """Return what is kept and what is deleted of what archives brought."""
+    rules = _Rules(known, used, state)
+    rules.by_archives(policy)
+    rules.by_clusters()
+    rules.by_tags()
+    rules.follow()
+    return rules.result()
+
+
+class _Rules:
+    def __init__(self, known: Known, used: Used, state: Mapping[str, RepositoryState]) -> None:
+        self.known, self.used, self.state = known, used, state
+        self.decision = Decision()
+        self._names = _by_tag(used.names)
+        self.images = list(known.images())
+        self.explained: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)
+        self.own: defaultdict[str, set[Digest]] = defaultdict(set)  # what a record that is trusted lists
+        self.listed: defaultdict[str, set[Digest]] = defaultdict(set)  # what any record lists
+        for archive in known.archives:
+            for image in archive.images:
+                self.listed[image.repository].update(image.documents)
+                for tag in image.tags:
+                    self.explained[image.repository, tag].add(image.digest)
+                if archive.trusted:
+                    self.own[image.repository].update(image.documents)
+
+    def _keep(self, image: OwnImage, why: str) -> None:
+        kept = self.decision.kept[image.repository]
+        for document in image.documents:
+            kept.setdefault(document, why)
+        # A tag of a kept image that has another digest by now: who pulls by the tag gets that one.
+        tags = self._tags(image.repository)
+        for tag in image.tags:
+            if (now := tags.get(tag)) is not None and now != image.digest:
+                self._keep_digest(image.repository, now, f"has the tag {tag} of an image that is kept")
+
+    def _keep_digest(self, repository: str, digest: Digest, why: str) -> None:
+        """Keep a manifest and what is below it, as archives or the registry know it."""
+        kept = self.decision.kept[repository]
+        waiting = [digest]
+        below = self.state[repository].below if repository in self.state else {}
+        while waiting:
+            one = waiting.pop()
+            if one in kept and one != digest:
+                continue
+            kept.setdefault(one, why)
+            named = self.known.documents.get(one)
+            waiting += [child for child in (*(named.children if named else ()), *below.get(one, ())) if child not in kept]
+
+    def _tags(self, repository: str) -> Mapping[str, Digest]:
+        return self.state[repository].tags if repository in self.state else {}
+
+    # Archives.
+
+    def by_archives(self, policy: Policy) -> None:
+        """Keep what the newest archives of each group need, and archives that are named, or whose catalog is served."""
+        newest = _newest(self.known.archives, policy.keep_last)
+        served = dict(self._served())
+        for archive in self.known.archives:
+            if archive.digest in policy.named:
+                self.decision.archives[archive.digest] = "named"
+                for image in archive.images:
+                    self._keep(image, f"archive {_named(archive)} is named")
+                continue
+            for image in archive.images:
+                for group in image.groups:
+                    if archive.created >= newest.get(group, ""):
+                        why = f"archive {_named(archive)}: among the newest {policy.keep_last} of {group}"
+                        self.decision.archives.setdefault(archive.digest, f"among the newest {policy.keep_last}")
+                    elif (archive.digest, group) in served:
+                        why = f"{group} is served: {served[archive.digest, group]}"
+                        self.decision.archives.setdefault(archive.digest, why)
+                    else:
+                        continue
+                    self._keep(image, why)
+                    break
+
+    def _served(self) -> Iterator[tuple[tuple[Digest, str], str]]:
+        """Yield archive and group of each catalog that a cluster serves, and where."""
+        by_name = {image.digest: why for image in self.images if (why := self._named_by(image)) is not None}
+        for archive in self.known.archives:
+            for digest, group in archive.catalogs:
+                why = self.used.digests.get(digest) or by_name.get(digest)
+                if why is not None:
+                    yield (archive.digest, group), why
+
+    # Clusters.
+
+    def by_clusters(self) -> None:
+        """Keep images of which a cluster uses any document, by digest, in every repository; and those that it names by tag."""
+        running: dict[Digest, str] = {}  # payloads
+        for image in self.images:
+            why = next((self.used.digests[one] for one in image.documents if one in self.used.digests), None)
+            why = why or self._named_by(image)
+            if why is not None:
+                self._keep(image, f"used: {why}")
+                if image.kind in RELEASES and image.digest in image.releases:
+                    running[image.digest] = why
+        self._keep_releases(running)
+
+    def _named_by(self, image: OwnImage) -> str | None:
+        """Return where a cluster names an image by a tag that leads to it now; None where none does."""
+        now = self._tags(image.repository)
+        for tag in image.tags:
+            if now.get(tag) == image.digest:
+                places = self._names.get(tag, {})
+                # By the last component of the path: mirrors, prefixes and hosts are not compared.
+                why = places.get(_last(image.repository)) or places.get(_last(image.source.partition("@")[0]))
+                if why is not None:
+                    return why
+        return None
+
+    # Content of others.
+
+    def by_tags(self) -> None:
+        """Keep what tags lead to that no record explains, and what refers to an own manifest without a record of it."""
+        for repository, state in self.state.items():
+            for tag, digest in state.tags.items():
+                if digest not in self.explained.get((repository, tag), ()) and not self._is_own_list(repository, tag):
+                    self._keep_digest(repository, digest, f"has the tag {tag}, which no archive brought")
+                    # Harbor deletes signatures and attachments with their image, by tag or list (goharbor/harbor,
+                    # src/controller/artifact/controller.go, deleteDeeply); elsewhere they would be left without one.
+                    if (subject := _subject_of_tag(tag)) is not None:
+                        self._keep_digest(repository, subject, f"others have attached something to it: {tag}")
+            for subject, attached in state.attached.items():
+                if not self.listed[repository].issuperset(attached):
+                    self._keep_digest(repository, subject, "others have attached something to it")
+            # What no record that counts lists is not ours to delete, and what it names has to stay.
+            for digest in self.listed[repository] - self.own[repository]:
+                self._keep_digest(repository, digest, "its record is not signed with the key")
+
+    def _is_own_list(self, repository: str, tag: str) -> bool:
+        """Say whether a tag is that of a list of referrers which has own ones alone: it follows its subject."""
+        found = self.state[repository].listed.get(tag)
+        if found is None or _FALLBACK.fullmatch(tag) is None:
+            return False
+        return self.own[repository].issuperset(found)
+
+    # What follows something that is kept.
+
+    def follow(self) -> None:
+        """Keep signatures and attachments of what is kept, and the components of payloads that are kept."""
+        attached = [image for image in self.images if image.subject is not None]
+        self._keep_releases(
+            {
+                image.digest: self.decision.kept[image.repository][image.digest]
+                for image in self.images
+                if image.digest in image.releases and self.decision.keeps(image.repository, image.digest)
+            }
+        )
+        count = -1
+        while count != (count := sum(map(len, self.decision.kept.values()))):  # an attachment may have some of its own
+            for image in attached:
+                assert image.subject is not None
+                if self.decision.keeps(image.repository, image.subject):
+                    self._keep(image, "belongs to an image that is kept")
+
+    def _keep_releases(self, payloads: Mapping[Digest, str]) -> None:
+        for image in self.images if payloads else ():
+            for payload in image.releases:
+                if payload in payloads:
+                    self._keep(image, f"of a release that is kept: {payloads[payload]}")
+                    break
+
+    def result(self) -> Decision:
+        """Return the decision."""
+        self._keep_parents()
+        heights = self.known.heights()
+        found = self.decision
+        for repository, own in self.own.items():
+            doomed = own - found.kept[repository].keys()
+            if doomed:
+                # Parents first: registries refuse to delete what an index names (goharbor/harbor, src/controller/artifact;
+                # project-zot/zot#2626), and an index without its manifests cannot be pulled.
+                found.deleted[repository] = tuple(sorted(doomed, key=lambda one: (-heights.get(one, 0), one)))
+        for repository, state in self.state.items():
+            lists = tuple(tag for tag in sorted(state.listed) if self._follows(repository, tag))
+            if lists:
+                found.lists[repository] = lists
+        found.unrecorded = tuple(sorted(self._unrecorded()))
+        return found
+
+    def _keep_parents(self) -> None:
+        """Keep an image of which a manifest stays that has neither a tag nor a parent that stays.
+
+        Harbor deletes such a manifest with its index, and Quay and zot collect it.
+        """
+        parents: defaultdict[Digest, set[Digest]] = defaultdict(set)
+        for digest, document in self.known.documents.items():
+            for child in document.children:
+                parents[child].add(digest)
+        changed = True
+        while changed:
+            changed = False
+            for image in self.images:
+                kept = self.decision.kept[image.repository]
+                if image.digest in kept or kept.keys().isdisjoint(image.documents):
+                    continue
+                tagged = set(self._tags(image.repository).values())
+                for one in image.documents[:-1]:
+                    if one in kept and one not in tagged and parents[one].isdisjoint(kept):
+                        self._keep(image, f"a part of it is kept: {kept[one]}")
+                        changed = True
+                        break
+
+    def _follows(self, repository: str, tag: str) -> bool:
+        deleted = self.decision.deleted.get(repository, ())
+        return self._is_own_list(repository, tag) and _subject_of_tag(tag) in deleted
+
+    def _unrecorded(self) -> Iterator[str]:
+        """Yield the stable tags of images that no record explains: an archive was pushed whose record is not there."""
+        for repository, state in self.state.items():
+            for tag, digest in state.tags.items():
+                stable = _STABLE.fullmatch(tag)
+                if stable and digest == PREFIX + stable[1] and digest not in self.explained.get((repository, tag), ()):
+                    yield f"{repository}:{tag}"
+
+
+def _newest(archives: Sequence[KnownArchive], keep_last: int) -> dict[str, str]:
+    """Return for each group the time of the oldest archive that is kept of it. Archives of one time are kept together."""
+    times: defaultdict[str, set[tuple[str, Digest]]] = defaultdict(set)
+    # A record that nobody signed must not push out those that were: its own content is kept anyway.
+    for archive in (one for one in archives if one.trusted):
+        for image in archive.images:
+            for group in image.groups:
+                times[group].add((archive.created, archive.digest))
+    return {group: sorted(found, reverse=True)[:keep_last][-1][0] for group, found in times.items()}
+
+
+def _named(archive: KnownArchive) -> str:
+    return archive.name or archive.digest.removeprefix(PREFIX)[:12]
+
+
+def _by_tag(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, why in names.items():
+        try:
+            reference = Reference.parse(name)
+        except HubError:
+            continue  # no image has such a name
+        found[reference.tag or "latest"].setdefault(_last(reference.repository), why)
+    return found
+
+
+def _subject_of_tag(tag: str) -> Digest | None:
+    """Return the image that a tag is about by its form: a list of referrers, or what cosign attaches; None for other tags."""
+    found = _FALLBACK.fullmatch(tag) or ATTACHED_TAG.fullmatch(tag)
+    return Digest(PREFIX + found[1]) if found else None
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2].partition(":")[0]
+
+
+def own_repositories(known: Known) -> list[str]:
+    """Return the repositories that archives brought something to, sorted."""
+    return sorted({image.repository for image in known.images()})
+
+
+def users_of(images: Iterable[OwnImage]) -> list[str]:
+    """Return the operators that images are for, sorted; the sources of those that no operator needs."""
+    return sorted({user for image in images for user in (image.operators or (image.source,))})

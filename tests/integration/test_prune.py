@@ -1,0 +1,433 @@
+"""Prune on mirrors that speak over sockets: archives are pushed, a plan is made, and what it has is deleted (ADR 0081)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from common.errors import ClusterError, ExitCode, RegistryError, UsageError
+from common.mapping import Mirror
+from common.oci import media_types
+from common.progress import Silent
+from common.registry.settings import RegistrySettings
+from importer import workflow
+from importer.prune import plan as plans
+from importer.prune.delete import execute
+from importer.prune.run import PruneRequest, prune_plan
+from importer.records.listing import remembered
+from importer.settings import ImportSettings
+from tests.fakes import registry_profiles, registry_profiles_closed
+from tests.fakes.archives import Content, noise, written
+from tests.fakes.cluster import FakeCluster, Fault
+from tests.fakes.commands import run
+from tests.fakes.factories import image, index
+from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.fakes.registry_profile import Profile, Refusal
+from tests.fakes.servers import docker_registry, require
+from tests.samples import more
+
+PREFIX = "ocp"
+SHARED, OLD, NEW, SIDE = (noise(name, 900) for name in ("shared", "old", "new", "side"))
+
+
+class Dated(Content):
+    """Content of an archive that was made on a day of January."""
+
+    day = 1
+
+    def inventory(self, layout):
+        # Operators of one catalog: the archives are its versions.
+        return replace_struct(super().inventory(layout), created=f"2026-01-{self.day:02}T12:00:00Z")
+
+
+def replace_struct(value, **changed):
+    return type(value)(**{**{name: getattr(value, name) for name in value.__struct_fields__}, **changed})
+
+
+def dated(folder, day, images):
+    content = Dated(images)
+    content.day = day
+    return written(folder / f"day{day}", content)
+
+
+@pytest.fixture(name="archives", scope="module")
+def _archives(tmp_path_factory):
+    """Three weeks: what the first had is replaced, but for what all share."""
+    folder = tmp_path_factory.mktemp("weeks")
+    return [
+        dated(folder, 1, {"quay.io/org/app:v1": [SHARED, OLD], "quay.io/org/shared:v1": [SHARED]}),
+        dated(folder, 8, {"quay.io/org/app:v2": [SHARED, NEW], "quay.io/org/shared:v1": [SHARED]}),
+        dated(folder, 15, {"quay.io/org/app:v3": [SHARED, SIDE], "quay.io/org/shared:v1": [SHARED]}),
+    ]
+
+
+class Site:
+    """A mirror with archives, and the requests of a person there."""
+
+    def __init__(self, registry, folder, product=None):
+        self.registry, self.product = registry, product
+        prefix = product.prefix if product else PREFIX
+        options = dict(zip(product.options[::2], product.options[1::2], strict=True)) if product else {}
+        depth = options.get("--max-path-components")
+        self.mirror = Mirror.parse(f"{registry.host}/{prefix}", max_path_components=int(depth) if depth else None)
+        environ = {"HOME": str(folder)}
+        if registry.auth:
+            (folder / "auth.json").write_text(json.dumps({"auths": {registry.host: {"auth": basic()}}}))
+            environ["REGISTRY_AUTH_FILE"] = str(folder / "auth.json")
+        self.settings = RegistrySettings(insecure=frozenset({registry.host}), environ=environ, system_root=folder)
+
+    def push(self, *archives):
+        for archive in archives:
+            result = workflow.push(archive, ImportSettings(self.mirror, self.settings), Silent())
+            assert result.record, result
+
+    def request(self, **changed):
+        return PruneRequest(self.mirror, self.settings, jobs=2, **changed)
+
+    def plan(self, **changed):
+        return prune_plan(self.request(**changed), Silent())
+
+    def run(self, plan, **changed):
+        request = self.request(keep_last=plan.keep_last, named=plan.named, accept_unrecorded=plan.accept_unrecorded, **changed)
+        return execute(plan, request, Silent())
+
+    def repository(self, name):
+        return self.registry.repositories[self.mirror.at(name).repository]
+
+    @property
+    def archives(self):
+        return {one.digest: one for one in remembered(str(self.mirror), self.settings).archives}
+
+    @property
+    def stored(self):
+        records = self.mirror.at("hub-airgap-archives").repository
+        found = {name: set(each.manifests) for name, each in self.registry.repositories.items() if name != records}
+        return {name: each for name, each in found.items() if each}
+
+
+def basic():
+    import base64
+
+    return base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+@pytest.fixture(name="site")
+def _site(tmp_path):
+    with FakeRegistry() as registry:
+        yield Site(registry, tmp_path)
+
+
+def root(archive, number=0):
+    return archive.inventory.images[number].digest
+
+
+def test_what_the_newest_archives_do_not_need_is_deleted(site, archives):
+    site.push(*archives)
+    before = site.stored
+    plan = site.plan(keep_last=1)
+    assert site.stored == before, "a plan deletes nothing"
+    assert [(one.repository, one.digest) for one in plan.deletions] == sorted(
+        ("ocp/org/app", root(each)) for each in archives[:2]
+    )
+    assert plan.bytes > sum(one.bytes for one in plan.deletions) > 1800, "records that go count too"
+    assert {one.source for one in plan.kept} == {"quay.io/org/app:v3", "quay.io/org/shared:v1"}
+    assert all("among the newest 1" in one.why for one in plan.kept)
+    result = site.run(plan)
+    assert (result.exit_code, result.bytes) == (ExitCode.DONE, plan.bytes)
+    assert site.stored == {"ocp/org/app": {root(archives[2])}, "ocp/org/shared": {root(archives[2], 1)}}
+    assert list(site.archives) == [archives[2].digest], "nothing is left of the others"
+    assert any("garbage-collect" in line for line in result.space)
+
+
+def test_a_plan_is_stable_and_can_be_read(site, archives, tmp_path):
+    site.push(*archives)
+    first, second = site.plan(), site.plan()
+    assert replace_struct(first, created="") == replace_struct(second, created="")
+    (tmp_path / "plan.json").write_bytes(plans.encode(first))
+    assert plans.load(tmp_path / "plan.json") == first
+    for bad in (b"{}", b'{"mediaType": "x"}', plans.encode(first).replace(b'"ocp/org/app"', b'"../etc"')):
+        (tmp_path / "bad.json").write_bytes(bad)
+        with pytest.raises(UsageError, match="not a plan of prune"):
+            plans.load(tmp_path / "bad.json")
+
+
+def test_archives_that_are_named_stay(site, archives):
+    site.push(*archives)
+    plan = site.plan(named=(archives[0].digest[7:19],))
+    assert [one.digest for one in plan.deletions] == [root(archives[1])]
+    site.run(plan)
+    assert set(site.archives) == {archives[0].digest, archives[2].digest}
+    with pytest.raises(UsageError, match="no archive of that name"):
+        site.plan(named=("nothing",))
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_interrupted_at_any_step_and_run_again_it_ends_the_same(site, archives, step):
+    site.push(*archives)
+    plan = site.plan()
+    # Three manifests and records are deleted, and the trial before them.
+    site.registry.fault("DELETE", "/manifests/", skip=step, status=403)
+    with pytest.raises(RegistryError):
+        site.run(plan)
+    assert root(archives[2]) in site.stored["ocp/org/app"]
+    result = site.run(plan)
+    assert result.exit_code is ExitCode.DONE
+    assert site.stored == {"ocp/org/app": {root(archives[2])}, "ocp/org/shared": {root(archives[2], 1)}}
+    assert list(site.archives) == [archives[2].digest]
+
+
+def test_a_tag_that_was_set_since_the_plan_keeps_its_image(site, archives):
+    site.push(*archives)
+    plan = site.plan()
+    site.repository("org/app").tags["theirs"] = root(archives[0])
+    result = site.run(plan)
+    assert result.exit_code is ExitCode.PROBLEMS
+    (spared,) = result.spared
+    assert (spared.digest, "theirs" in spared.why) == (root(archives[0]), True)
+    assert root(archives[0]) in site.stored["ocp/org/app"]
+    assert root(archives[1]) not in site.stored["ocp/org/app"]
+    assert site.archives[archives[0].digest].pruned == ""
+
+
+def test_an_index_of_others_keeps_what_it_names(site, archives):
+    site.push(*archives)
+    theirs = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_INDEX,
+            "manifests": [{"mediaType": media_types.OCI_MANIFEST, "digest": root(archives[0]), "size": 1}],
+        }
+    ).encode()
+    site.registry.add_manifest("ocp/org/app", theirs, media_types.OCI_INDEX, "theirs")
+    plan = site.plan()
+    assert [one.digest for one in plan.deletions] == [root(archives[1])]
+    site.run(plan)
+    assert root(archives[0]) in site.stored["ocp/org/app"]
+    # The image that is left is still known to be ours: without that index, the next prune deletes it.
+    assert site.archives[archives[0].digest].pruned == "", "nothing of it is gone"
+    site.repository("org/app").manifests.pop(site.repository("org/app").tags.pop("theirs"))
+    site.run(site.plan())
+    assert root(archives[0]) not in site.stored["ocp/org/app"]
+    assert list(site.archives) == [archives[2].digest]
+
+
+def test_what_others_attached_keeps_its_image(site, archives):
+    """Harbor would delete it together with the image."""
+    site.push(*archives)
+    subject = site.repository("org/app").manifests[root(archives[0])]
+    parts = image([noise("their signature", 100)])
+    raw = json.dumps(
+        {**json.loads(parts.raw), "subject": {"mediaType": subject[0], "digest": root(archives[0]), "size": len(subject[1])}}
+    ).encode()
+    site.registry.add_manifest("ocp/org/app", raw, media_types.OCI_MANIFEST)
+    assert [one.digest for one in site.plan().deletions] == [root(archives[1])]
+    site.registry.referrers = False  # elsewhere by the tag that cosign gives it
+    assert {one.digest for one in site.plan().deletions} == {root(archives[0]), root(archives[1])}
+    tag = f"sha256-{root(archives[0])[7:]}.sig"
+    site.registry.add_image("ocp/org/app", image([noise("cosign", 100)]), tag)
+    assert [one.digest for one in site.plan().deletions] == [root(archives[1])]
+
+
+def test_deletion_that_is_switched_off_is_told_before_anything_is_deleted(site, archives):
+    site.push(*archives)
+    plan, before = site.plan(), site.stored
+    site.registry.deletes = False
+    with pytest.raises(RegistryError, match="deletes no manifests, so nothing was deleted") as caught:
+        site.run(plan)
+    assert "REGISTRY_STORAGE_DELETE_ENABLED" in caught.value.hint
+    assert site.stored == before
+    assert len(site.archives) == 3
+
+
+def test_an_archive_without_a_record_stops_the_plan(site, archives):
+    """It was pushed before there were records, or its record was refused: what it shares with others is not known."""
+    site.push(*archives)
+    store = site.repository("hub-airgap-archives")
+    del store.tags[f"archive-{archives[1].digest[7:]}"]
+    with pytest.raises(UsageError, match="archives that the mirror does not remember") as caught:
+        site.plan()
+    assert "--keep ARCHIVE" in caught.value.hint
+    plan = site.plan(archives=(archives[1],))
+    assert [one.digest for one in plan.deletions] == [root(archives[0])]
+    assert len(site.archives) == 3, "--keep stores its record"
+    del store.tags[f"archive-{archives[1].digest[7:]}"]
+    plan = site.plan(accept_unrecorded=True)
+    assert [one.digest for one in plan.deletions] == [root(archives[0])], "what no record explains stays"
+    site.run(plan)
+    assert root(archives[1]) in site.stored["ocp/org/app"]
+
+
+def test_an_archive_that_is_not_there_cannot_be_taken_up(site, archives):
+    site.push(archives[0])
+    with pytest.raises(UsageError, match="is not in"):
+        site.plan(archives=(archives[1],))
+
+
+def test_a_record_that_cannot_be_read_stops_the_plan(site, archives):
+    site.push(*archives)
+    store = site.repository("hub-airgap-archives")
+    digest = store.tags[f"archive-{archives[2].digest[7:]}"]
+    layer = json.loads(store.manifests[digest][1])["layers"][0]["digest"]
+    store.blobs[layer] = b"x" * len(store.blobs[layer])
+    with pytest.raises(Exception, match="records that cannot be used"):
+        site.plan()
+
+
+def test_a_repository_that_may_not_be_read_stops_the_plan(site, archives):
+    site.push(*archives)
+    site.registry.fault("GET", "/org/app/tags/list", status=403, times=9)
+    with pytest.raises(RegistryError):
+        site.plan()
+
+
+def test_a_mirror_without_records(site):
+    with pytest.raises(UsageError, match="remembers no archive"):
+        site.plan()
+
+
+# Clusters.
+
+
+@pytest.fixture(name="cluster")
+def _cluster():
+    with FakeCluster() as cluster:
+        yield cluster
+
+
+def pod(digest, namespace="apps", **spec):
+    container = {"name": "main", "image": f"quay.io/org/app@{digest}"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "app", "namespace": namespace},
+        "spec": {"containers": [container], **spec},
+    }
+
+
+def test_what_a_cluster_runs_stays_and_is_read_again(site, archives, cluster, tmp_path):
+    site.push(*archives)
+    kubeconfig = cluster.kubeconfig(tmp_path)
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "apps"}})
+    cluster.put(pod(root(archives[0])))
+    plan = site.plan(clusters=(kubeconfig,))
+    assert [one.digest for one in plan.deletions] == [root(archives[1])]
+    assert any("Pod apps/app" in one.why for one in plan.kept)
+    assert len(plan.clusters) == 1
+    with pytest.raises(UsageError, match="and now none was read"):
+        site.run(plan)
+    # Between the plan and its execution somebody installs what runs later: it is scaled to zero.
+    template = {"metadata": {}, "spec": pod(root(archives[1]))["spec"]}
+    later = {"metadata": {"name": "later", "namespace": "apps"}, "spec": {"replicas": 0, "template": template}}
+    cluster.put({"apiVersion": "apps/v1", "kind": "StatefulSet", **later})
+    result = site.run(plan, clusters=(kubeconfig,))
+    assert [one.digest for one in result.spared] == [root(archives[1])]
+    assert "StatefulSet apps/later" in result.spared[0].why
+    assert {root(each) for each in archives} == site.stored["ocp/org/app"]
+
+
+def test_a_cluster_that_may_not_be_read_as_a_whole_stops_the_plan(site, archives, cluster, tmp_path):
+    site.push(*archives)
+    kubeconfig = cluster.kubeconfig(tmp_path)
+    cluster.faults.append(Fault("GET", "/pods", status=403, times=9))
+    with pytest.raises(ClusterError, match="nothing was planned") as caught:
+        site.plan(clusters=(kubeconfig,))
+    assert "rbac-prune.yaml" in caught.value.hint
+
+
+# Products.
+
+PRODUCTS = {each.name: each for each in (*registry_profiles.PROFILES, *registry_profiles_closed.PROFILES)}
+_CHILDREN = [noise(name, 400) for name in ("amd64", "arm64")]
+MANY = index([image([each], platform=name) for each, name in zip(_CHILDREN, ("linux/amd64", "linux/arm64"), strict=True)])
+
+
+@pytest.mark.parametrize("name", ["Harbor", "Quay", *more(sorted(PRODUCTS.keys() - {"Harbor", "Quay"}))])
+def test_each_product_deletes_or_says_why_not(archives, tmp_path, name):
+    product = PRODUCTS[name]
+    with product.registry() as registry:
+        site = Site(registry, tmp_path, product)
+        site.push(*archives)
+        plan, before = site.plan(), site.stored
+        assert len(plan.deletions) == 2
+        if not registry.deletes:
+            with pytest.raises(RegistryError, match="nothing was deleted"):
+                site.run(plan)
+            assert site.stored == before
+            registry.deletes = True  # as its administrator switches it on
+        result = site.run(plan)
+        assert (result.exit_code, result.refused) == (ExitCode.DONE, []), result
+        assert {root(each) for each in archives[:2]}.isdisjoint(site.stored[site.mirror.at("org/app").repository])
+        assert list(site.archives) == [archives[2].digest]
+
+
+def test_immutable_tags_are_refused_and_named(archives, tmp_path):
+    """goharbor/harbor, src/server/middleware/immutable/deletemf.go: 412 for a manifest with an immutable tag."""
+    with FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        site.push(*archives)
+        plan = site.plan()
+        registry.profile = Profile(immutable=True, is_immutable=Refusal(412, "PRECONDITION", "configured as immutable"))
+        result = site.run(plan)
+        assert result.exit_code is ExitCode.PROBLEMS
+        assert {root(each) for each in archives[:2]} <= {one.digest for one in result.refused}
+        assert result.bytes == 0
+        assert len(site.archives) == 3, "the records of what is there stay"
+
+
+def blobs_of(server):
+    """Return the blobs that docker-registry keeps, with their sizes."""
+    return {path.parent.name: path.stat().st_size for path in server.root.rglob("blobs/sha256/*/*/data")}
+
+
+@pytest.mark.parametrize("keep", [1, *more([2])])
+def test_docker_registry_frees_what_the_plan_said(archives, tmp_path, keep):
+    """The real one, with its own garbage collection."""
+    with docker_registry(tmp_path, name="mirror") as server:
+        folder = tmp_path / "home"
+        folder.mkdir()
+        place = ("--registry", f"{server.host}/ocp", "--insecure", server.host)
+        for archive in archives:
+            assert run("hub-import", "push", archive.found.directories[0], *place).status == 0
+        before = blobs_of(server)
+        asked = (*place, "--no-cluster", "--keep-last", str(keep), "--output", tmp_path / "plan.json", "--format", "json")
+        planned = run("hub-import", "prune", *asked)
+        assert planned.status == 0, planned.stderr
+        assert len(planned.json["deletions"]) == 3 - keep
+        refused = run("hub-import", "prune", "--plan", tmp_path / "plan.json", "--no-cluster", "--insecure", server.host)
+        assert (refused.status, "--yes" in refused.stderr) == (2, True)
+        assert blobs_of(server) == before
+        done = run(
+            *("hub-import", "prune", "--plan", tmp_path / "plan.json", "--yes", "--no-cluster", "--insecure", server.host),
+            *("--format", "json"),
+        )
+        assert done.status == 0, done.stderr
+        assert done.json["bytes"] == planned.json["bytes"]
+        again = run(
+            *("hub-import", "prune", "--plan", tmp_path / "plan.json", "--yes", "--no-cluster", "--insecure", server.host),
+            *("--format", "json"),
+        )
+        assert (again.status, again.json["deleted"], again.json["gone"]) == (0, [], 3 - keep)
+        config = server.root.parent / "config.yml"
+        program = require("docker-registry")
+        subprocess.run([program, "garbage-collect", str(config)], check=True, capture_output=True)
+        after = blobs_of(server)
+        assert sum(before.values()) - sum(after.values()) == planned.json["bytes"]
+        assert set(after) < set(before)
+        # What stays can be pulled: a push finds everything that the kept archive needs.
+        left = run("hub-import", "push", archives[2].found.directories[0], *place, "--heal", "--format", "json")
+        assert (left.status, left.json["uploaded"]) == (0, 0), left.stdout
+
+
+def test_options_that_do_not_go_together(tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    for arguments, said in (
+        ((), "no mirror is named"),
+        (("--registry", "registry.example/ocp", "--plan", plan), "--plan with options of a new plan"),
+        (("--plan", plan), "not a plan of prune"),
+        (("--registry", "registry.example/ocp", "--no-cluster", "--kubeconfig", plan), "--no-cluster with a cluster"),
+    ):
+        done = run("hub-import", "prune", *arguments)
+        assert (done.status, said in done.stderr) == (2, True), done.stderr
