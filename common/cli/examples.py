@@ -27,6 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "hub-import probe": ("hub-import probe --registry registry.example:5000 --output target.json",),
     "hub-import push": ("hub-import push /media/stick --registry registry.example:5000/ocp",),
     "hub-import receipt": ("hub-import receipt /media/stick --registry registry.example:5000/ocp --output receipt.json",),
+    "hub-import prune": (
+        "hub-import prune --registry registry.example:5000/ocp --keep-last 2 --output plan.json",
+        "hub-import prune --plan plan.json",
+    ),
     "hub-import render": ("hub-import render /media/stick --registry registry.example:5000/ocp --output manifests",),
     "hub-import apply": ("hub-import apply /media/stick --registry registry.example:5000/ocp --dry-run",),
     "hub-import deploy": (

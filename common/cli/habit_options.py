@@ -393,7 +393,7 @@ OPTIONS: tuple[Habit, ...] = (
     ),
     absent(
         "--generate --delete-yaml-file --delete-id --delete-signatures --delete-v1-images",
-        "old images are removed with the registry's own tools",
+        "hub-import prune --registry HOST/PREFIX plans what nothing needs, and prune --plan FILE deletes it",
         "oc-mirror delete",
         takes="FILE",
     ),

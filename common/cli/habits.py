@@ -53,7 +53,12 @@ COMMANDS: tuple[Habit, ...] = (
         "oc, regctl",
     ),
     absent("store/extract package/publish tools/registry", "single images are the work of skopeo and podman", "hauler, zarf"),
-    absent("store/remove package/remove bundle/remove", "old images are removed with the registry's own tools", "hauler, zarf"),
+    instead(
+        "store/remove package/remove bundle/remove",
+        f"{IMPORT} prune --registry HOST/PREFIX",
+        "hauler, zarf",
+        why="it plans what no archive and no cluster needs",
+    ),
     instead(
         "mirror copy cp sync pull save store package bundle export archive",
         f"{EXPORT} create",
@@ -85,7 +90,12 @@ COMMANDS: tuple[Habit, ...] = (
         "single images and registries are the work of skopeo, podman and crane",
         "skopeo, podman, crane, regctl",
     ),
-    absent("delete prune rm remove rmi", "old images are removed with the registry's own tools", "oc-mirror, skopeo, hauler"),
+    instead(
+        "delete prune unused rm remove rmi",
+        f"{IMPORT} prune --registry HOST/PREFIX",
+        "oc-mirror, oc, skopeo, hauler",
+        why="it plans what no archive and no cluster needs; prune --plan FILE deletes it",
+    ),
     absent("upgrade update", "install the new release; a kit brings it behind the gap", "zarf, oc"),
 )
 

@@ -14,7 +14,8 @@ from common.cli import terminal
 from common.cli.options import OutputOptions, RegistryOptions, command
 from common.errors import ExitCode, UsageError
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, shortened
+from common.table import columns
+from common.text import counted, enumeration, paragraphs, shortened
 from importer.cli.options import CLUSTER, Context, KeepSourceHost, Key, MaxPathComponents, ReleaseLayout
 
 if TYPE_CHECKING:
