@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = {
     EXPORT: "list plan create finish kit diff keygen build-catalog",
-    IMPORT: "inspect verify repair push receipt render apply deploy install operators status doctor undo extract serve probe",
+    IMPORT: "inspect verify repair push receipt render apply deploy install operators status doctor undo extract serve probe prune",
 }
 COMMANDS: tuple[Habit, ...] = (
     works("help", "--help", "all"),
@@ -55,7 +55,7 @@ COMMANDS: tuple[Habit, ...] = (
     absent("store/extract package/publish tools/registry", "single images are the work of skopeo and podman", "hauler, zarf"),
     instead(
         "store/remove package/remove bundle/remove",
-        f"{IMPORT} prune --registry HOST/PREFIX",
+        f"{IMPORT} prune --registry HOST",
         "hauler, zarf",
         why="it plans what no archive and no cluster needs",
     ),
@@ -91,10 +91,10 @@ COMMANDS: tuple[Habit, ...] = (
         "skopeo, podman, crane, regctl",
     ),
     instead(
-        "delete prune unused rm remove rmi",
-        f"{IMPORT} prune --registry HOST/PREFIX",
-        "oc-mirror, oc, skopeo, hauler",
-        why="it plans what no archive and no cluster needs; prune --plan FILE deletes it",
+        "delete unused rm remove rmi",
+        f"{IMPORT} prune --registry HOST",
+        "oc-mirror, skopeo, hauler",
+        why="it plans what no archive and no cluster needs, and deletes it with --plan",
     ),
     absent("upgrade update", "install the new release; a kit brings it behind the gap", "zarf, oc"),
 )

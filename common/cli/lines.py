@@ -267,6 +267,11 @@ def _bare(start: str, _parts: _Parts, _typed: str) -> str:
     return start
 
 
+def _prune(start: str, parts: _Parts, _typed: str) -> str:
+    registry = [] if parts.given & {"--registry", "--plan"} else [f"--registry {_first(parts.references, 'HOST')}"]
+    return " ".join([start, *registry, *parts.options])
+
+
 def _login(start: str, parts: _Parts, _typed: str) -> str:
     host = parts.references or [each for each in parts.others if is_host(each)] or parts.directories
     return " ".join([start, _first(host, "HOST"), *parts.options])
@@ -292,6 +297,7 @@ _MAKERS: dict[str, Callable[[str, _Parts, str], str]] = {
     **dict.fromkeys((f"{IMPORT} inspect", f"{IMPORT} verify", f"{IMPORT} serve", f"{IMPORT} repair"), _archives),
     **dict.fromkeys((f"{IMPORT} status", f"{IMPORT} doctor"), _bare),
     f"{IMPORT} extract": _extract,
+    f"{IMPORT} prune": _prune,
     f"{IMPORT} login": _login,
     f"{EXPORT} login": _login,
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from common.archive.signature import Verifier
     from common.progress import Progress
     from importer.prune.delete import PruneResult
-    from importer.prune.plan import PrunePlan
+    from importer.prune.plan import PrunePlan, UnusedCatalog
     from importer.prune.run import PruneRequest
 
 
@@ -240,15 +240,15 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
         columns(archives),
         shortened(columns(rows), _SHOWN + 1, " operators (--format json lists all)") if plan.deletions else [],
         shortened(stays, _SHOWN, " reasons (--format json lists all)"),
-        [
-            f"catalog {one.name} of {one.cluster}: no Subscription names it; {one.command}"
-            if one.own
-            else f"catalog {one.name} of {one.cluster}: of oc-mirror; {one.command} removes it"
-            for one in plan.unused_catalogs
-        ],
+        list(map(_catalog_line, plan.unused_catalogs)),
         [asked, total if plan.deletions else f"nothing of {plan.registry} is needless"],
         [f"{file}: hub-import prune --plan {file} deletes it"] if file is not None and plan.deletions else [],
     )
+
+
+def _catalog_line(one: UnusedCatalog) -> str:
+    whose = "no operator is installed from it" if one.own else "it is of oc-mirror"
+    return f"{one.kind} {one.name} of {one.cluster}: {whose}; to remove it: {one.command}"
 
 
 def result_document(result: PruneResult) -> dict[str, Any]:

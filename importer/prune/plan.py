@@ -46,7 +46,7 @@ class PlannedArchive(_Part, frozen=True):
 
 
 class Deletion(_Part, frozen=True):
-    """A manifest that is deleted. `bytes`: those that become free, as far as no other manifest that stays has them."""
+    """A manifest that is deleted. `bytes`: those that become free with it; of a blob that several share, the first has them."""
 
     repository: str
     digest: Digest
@@ -193,13 +193,16 @@ def deletions(
         for document in image.documents:
             users[image.repository, document].append(image)
     found = []
+    counted: set[Digest] = set()  # a blob that several share is freed once: the first has it
     for repository in sorted(present):
         tags: defaultdict[Digest, list[str]] = defaultdict(list)
         for tag, digest in state[repository].tags.items() if repository in state else ():
             tags[digest].append(tag)
         for digest in present[repository]:
             images = users[repository, digest]
-            size = free.get(digest, 0) + sum(free.get(blob, 0) for blob in known.documents[digest].blobs)
+            own = {digest, *known.documents[digest].blobs} - counted
+            counted |= own
+            size = sum(free.get(blob, 0) for blob in own)
             found.append(
                 Deletion(
                     repository,
