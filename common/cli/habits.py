@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = {
     EXPORT: "list plan create finish kit diff keygen build-catalog",
-    IMPORT: "inspect verify repair push receipt render apply deploy install operators status doctor undo extract serve probe prune",
+    IMPORT: "inspect verify repair push receipt render apply deploy install operators status doctor undo extract serve probe "
+    "prune",
 }
 COMMANDS: tuple[Habit, ...] = (
     works("help", "--help", "all"),

@@ -308,7 +308,7 @@ WHOLE = [
     ("hub-export push d --registry r.example --key k.pub", "Wanted: hub-import push d --registry r.example --key k.pub"),
     ("hub-export store remove d", "Wanted: hub-import prune --registry HOST; it plans what no archive and no cluster needs"),
     (
-        "hub-import delete --generate docker://r.example/ocp",
+        "hub-import delete --delete-yaml-file f docker://r.example/ocp",
         "Wanted: hub-import prune --registry r.example/ocp; it plans what no archive and no cluster needs, and deletes it with --plan",
     ),
     ("hub-export image info q.io/a/b:1", "Single images are the work of oc, skopeo and podman."),
