@@ -41,6 +41,7 @@ class ClusterSettings:
     were used to push. `allowed_orphans`: operators whose Subscriptions may lose their CatalogSource.
     `allowed_stranded`: operators that the catalogs need not update. `repoint`: Subscriptions that lose their CatalogSource name
     that of a catalog with their package.
+    `installs`: the operators that an archive lists for installation are installed.
     `update_service`: ClusterVersion is to ask the UpdateService; `acknowledged`: names of what has to be, before an update.
     `replace_credential`: the pull secret's credential for the whole registry may be replaced.
     """
@@ -54,6 +55,7 @@ class ClusterSettings:
     allowed_orphans: tuple[str, ...] = ()
     allowed_stranded: tuple[str, ...] = ()
     repoint: bool = False
+    installs: bool = True
     update_service: bool = False
     acknowledged: tuple[str, ...] = ()
     dry_run: bool = False

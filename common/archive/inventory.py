@@ -149,6 +149,7 @@ class PackageRecord(_Record, frozen=True):
     name: str
     default_channel: str
     channels: tuple[ChannelRecord, ...]
+    install: bool = False  # whether an import is to install it (ADR 0079)
 
 
 class CatalogRecord(_Record, frozen=True):
@@ -365,6 +366,12 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     purpose: str | msgspec.UnsetType = msgspec.UNSET
     name: str | msgspec.UnsetType = msgspec.UNSET
     bases: dict[Digest, BaseRecord] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def installs(self) -> tuple[str, ...]:
+        """The packages that an import is to install, each once."""
+        found = (package.name for catalog in self.catalogs for package in catalog.packages if package.install)
+        return tuple(dict.fromkeys(found))
 
     @property
     def known_bases(self) -> dict[Digest, BaseRecord]:

@@ -15,12 +15,13 @@ from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from exporter.catalog.model import Bundle, Catalog, Channel, ChannelEntry, Package
     from exporter.catalog.rebuild import CarriedCatalog
     from exporter.catalog.requirements import Api
     from exporter.catalog.steps import Chosen
+    from exporter.imageset.model import PackageRequest
 
 
 def package_records(catalog: Catalog) -> tuple[PackageRecord, ...]:
@@ -92,13 +93,18 @@ def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
         name=item.name,
         format=carried.format,
         filtered=not item.selection.unmodified,
-        packages=package_records(carried.catalog),
+        packages=tuple(_to_install(each, request.packages) for each in package_records(carried.catalog)),
         target_repository=request.target_catalog,
         target_tag=request.target_tag,
         update_graph=True,
         # The content, not the path: the file is on this side, and the import reads the inventory alone.
         catalog_source_template=template.load(path) if path else None,
     )
+
+
+def _to_install(record: PackageRecord, requests: Iterable[PackageRequest]) -> PackageRecord:
+    wanted = any(one.install and one.name == record.name for one in requests)
+    return msgspec.structs.replace(record, install=True) if wanted else record
 
 
 def _deprecated(package: Package) -> set[str]:

@@ -81,7 +81,9 @@ def list_(
         document,
         lambda: paragraphs(
             shown,
-            listing.list_table(chosen, selection.package or selection.optional, target, explain=explain, asked=asked),
+            listing.list_table(
+                chosen, [*selection.package, *selection.optional, *selection.install], target, explain=explain, asked=asked
+            ),
         ),
     )
     return workflow.outcome(document["problems"], strict=selection.strict)

@@ -96,6 +96,15 @@ class SelectionOptions:
             rich_help_panel=CATALOGS,
         ),
     ] = field(default_factory=list)
+    install: Annotated[
+        list[str],
+        typer.Option(
+            "--install",
+            metavar="NAME[:CHANNEL,…][@MIN..MAX]",
+            help="A package as with --package, which hub-import deploy installs; repeatable.",
+            rich_help_panel=CATALOGS,
+        ),
+    ] = field(default_factory=list)
     exclude: Annotated[
         list[str],
         typer.Option(
@@ -165,7 +174,12 @@ class SelectionOptions:
         """Return the same with everything that the catalogs offer, unless ranges or heads were asked for."""
         # Versions are narrowed by `@RANGE` of a package, and by nothing else.
         # A channel limits the channels that are shown, not their versions.
-        narrowed = self.imageset or self.heads or self.installed or any("@" in text for text in [*self.package, *self.optional])
+        narrowed = (
+            self.imageset
+            or self.heads
+            or self.installed
+            or any("@" in text for text in [*self.package, *self.optional, *self.install])
+        )
         return self if narrowed else replace(self, full=True)
 
     def settings(self, registry: RegistryOptions, releases: ReleaseOptions | None = None) -> ExportSettings:
@@ -204,7 +218,7 @@ class SelectionOptions:
 
     @property
     def _flagged(self) -> bool:
-        named = self.catalog or self.package or self.optional or self.exclude or self.image
+        named = self.catalog or self.package or self.optional or self.install or self.exclude or self.image
         return bool(named or self.full or self.heads or self.skip_dependencies)
 
     @property
@@ -225,6 +239,7 @@ class SelectionOptions:
             catalogs=self.catalog,
             packages=self.package,
             optional=self.optional,
+            install=self.install,
             exclude=self.exclude,
             images=self.image,
             full=self.full,

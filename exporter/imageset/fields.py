@@ -71,7 +71,7 @@ _V1ALPHA2 = {
     "a channel": {"minBundle": "It is a field of v1alpha2; write minVersion."},
 }
 _OF_OWN = f"It is a field of hub-export alone; write apiVersion: {OWN}, which oc-mirror does not read."
-_OWN = {"an operator": {"exclude": _OF_OWN}, "a package": {"optional": _OF_OWN}}
+_OWN = {"an operator": {"exclude": _OF_OWN}, "a package": {"optional": _OF_OWN, "install": _OF_OWN}}
 _EXTRA: Mapping[str, Mapping[str, Mapping[str, str]]] = {V1ALPHA2: _V1ALPHA2, OWN: _OWN}
 # What to write for names that files of generators and of former versions have, by object.
 _INSTEAD = {

@@ -305,6 +305,7 @@ class _Reader:
             tuple(self._each(fields.get("channels"), "channels", self._channel)),
             self._text(fields, "minBundle"),
             self._flag(fields, "optional"),
+            self._flag(fields, "install"),
         )
         if not self._selecting:  # one note for all packages
             self._note(

@@ -59,6 +59,7 @@ class PackageRequest:
     channels: tuple[ChannelRequest, ...] = ()
     min_bundle: str = ""
     optional: bool = False  # a catalog without it is no error
+    install: bool = False  # the import is to install it
 
     @property
     def bounds(self) -> Bounds:
@@ -128,6 +129,7 @@ def from_flags(
     catalogs: Sequence[str] = (),
     packages: Sequence[str] = (),
     optional: Sequence[str] = (),
+    install: Sequence[str] = (),
     exclude: Sequence[str] = (),
     images: Sequence[str] = (),
     full: bool = False,
@@ -139,17 +141,19 @@ def from_flags(
 ) -> ImageSet:
     """Return the image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
-    `platform`: the releases. `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on
-    every image. With `installed` a catalog may have no packages but those that the target has installed.
+    `platform`: the releases. `optional` and `install` are packages too. `platforms` and `exclude` are put on every catalog,
+    `platforms` on every image. With `installed` a catalog may have no packages but those that the target has installed.
     """
     if installed and not catalogs:
         raise UsageError("--installed without --catalog", hint="Name the catalogs that have the operators, or an image set.")
-    alone = installed and not (packages or optional or full or heads)
-    if catalogs or packages or optional or images or not platform.asks:
-        _require_valid_flags(catalogs, [*packages, *optional], images, full=full, heads=heads or alone)
+    named = [*packages, *optional, *install]
+    alone = installed and not (named or full or heads)
+    if catalogs or named or images or not platform.asks:
+        _require_valid_flags(catalogs, named, images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
     left_to_catalog = (replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
-    chosen = (*map(package_of_flag, packages), *left_to_catalog)
+    to_install = (replace(package_of_flag(text, "--install"), install=True) for text in install)
+    chosen = (*map(package_of_flag, packages), *left_to_catalog, *to_install)
     left_out = tuple(_excluded_by_flag(text, catalogs) for text in exclude)
     operators = tuple(
         OperatorRequest(
@@ -289,7 +293,7 @@ def _as_read(
             _without_empty({"name": one.name, "platforms": _platform_fields(one.platforms)}) for one in images
         ],
     }
-    own = any(one.exclude or any(package.optional for package in one.packages) for one in operators)
+    own = any(one.exclude or any(package.optional or package.install for package in one.packages) for one in operators)
     return {"apiVersion": OWN if own else V2ALPHA1, "kind": KIND, "mirror": _without_empty(mirror)}
 
 
@@ -331,6 +335,7 @@ def _package_fields(package: PackageRequest) -> dict[str, Any]:
         "defaultChannel": package.default_channel,
         "channels": [_without_empty(_range_fields(channel)) for channel in package.channels],
         "optional": package.optional,
+        "install": package.install,
     }
     return _without_empty(fields)
 

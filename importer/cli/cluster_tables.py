@@ -23,7 +23,7 @@ from importer.operators import shown
 from importer.operators.settling import NOT_WELL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from common.cli.summary import Measured
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update
     from importer.configure.apply import Applied
+    from importer.configure.installing import Outcome
     from importer.configure.operators import Survey
     from importer.configure.undo import UndoResult
     from importer.diagnose.snapshot import SourceState
@@ -80,6 +81,9 @@ def apply_document(applied: Applied) -> Document:
         "problems": applied.problems,
         "notes": applied.notes,
         "updates": [update_document(each) for each in applied.updates],
+        "installed": [
+            {"package": name, "state": state, "approve": command or None} for name, state, command in applied.installed
+        ],
     }
 
 
@@ -115,8 +119,15 @@ def apply_table(applied: Applied, *, taken: Measured | None = None) -> list[str]
     if not applied.done:
         return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), "Nothing was changed."]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
-    changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
+    changes = [*problem_lines(applied.problems), *changes_table(applied.result), *installed_lines(applied.installed)]
     return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *_made(applied, taken), applied.verdict]
+
+
+def installed_lines(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return what became of operators that were installed, and the commands that approve their InstallPlans."""
+    listed = list(outcomes)
+    approve = [f"to approve {name}: {command}" for name, _, command in listed if command]
+    return [*(f"{name}: {state}" for name, state, _ in listed), *approve]
 
 
 def _made(applied: Applied, taken: Measured | None) -> list[str]:

@@ -15,6 +15,7 @@ from importer.cli.options import (
     Context,
     Key,
     Kubeconfig,
+    NoInstall,
     Timeout,
     agreed,
     display_of,
@@ -108,6 +109,8 @@ class SubscriptionOptions(HowOptions):
         ),
     ] = field(default_factory=list)
 
+    no_install: NoInstall = False
+
     def asked(self) -> Subscriptions:
         """Return the operators, and how they are installed. Raises UsageError for options without an operator."""
         from importer.configure.files.subscriptions import Subscriptions
@@ -116,7 +119,7 @@ class SubscriptionOptions(HowOptions):
         how = self.how()
         if not self.subscriptions and how != How():
             raise UsageError("an option of operators without --subscriptions", hint="Name them: --subscriptions PACKAGE.")
-        return Subscriptions(parse_all(self.subscriptions), how)
+        return Subscriptions(parse_all(self.subscriptions), listed=not self.no_install, how=how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +196,13 @@ def _document(done: Installed, wanted: tuple[Wanted, ...]) -> dict[str, Any]:
     """Return the JSON of `install`."""
     from importer.cli.cluster_tables import changes_document, cluster_document, finding_document
 
-    states, approvals = dict(done.states), dict(done.approvals)
+    states = {name: (state, command or None) for name, state, command in done.outcomes}
     return {
         "cluster": cluster_document(done.cluster),
         "done": done.done,
         "wanted": list(map(str, wanted)),
         "operators": [
-            {**each, "state": states.get(each["package"]), "approve": approvals.get(each["package"])}
+            {**each, **dict(zip(("state", "approve"), states.get(each["package"], (None, None)), strict=True))}
             for each in _operators(done)
         ],
         "changes": changes_document(done.result),
@@ -242,13 +245,11 @@ def _operators(done: Installed) -> list[dict[str, Any]]:
 
 def _table(done: Installed) -> list[str]:
     """Return `install` for people."""
-    from importer.cli.cluster_tables import changes_table, findings_lines
+    from importer.cli.cluster_tables import changes_table, findings_lines, installed_lines
 
     if not done.done:
         return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), "Nothing was changed."]
-    states = [f"{package}: {state}" for package, state in done.states]
-    approve = [f"to approve {package}: {command}" for package, command in done.approvals]
-    return [*changes_table(done.result), f"{done.cluster}.", *states, *approve]
+    return [*changes_table(done.result), f"{done.cluster}.", *installed_lines(done.outcomes)]
 
 
 def _question(would: Installed, *, diff: bool) -> list[str]:

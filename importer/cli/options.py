@@ -385,6 +385,16 @@ Repoint = Annotated[
 ]
 
 
+NoInstall = Annotated[
+    bool,
+    typer.Option(
+        "--no-install",
+        help="Leave out the operators that the archive lists for installation (hub-export create --install).",
+        rich_help_panel=CLUSTER,
+    ),
+]
+
+
 ChangePage = Annotated[
     str | None,
     typer.Option(
@@ -466,6 +476,7 @@ class ClusterOptions:
         ),
     ] = False
     repoint: Repoint = False
+    no_install: NoInstall = False
     update_service: Annotated[
         bool,
         typer.Option(
@@ -523,6 +534,7 @@ class ClusterOptions:
             allowed_orphans=tuple(self.allow_orphaned),
             allowed_stranded=tuple(self.allow_stranded),
             repoint=self.repoint,
+            installs=not self.no_install,
             update_service=self.update_service,
             acknowledged=tuple(dict.fromkeys(self.acknowledge)),
             dry_run=self.dry_run,

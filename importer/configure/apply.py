@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.errors import ClusterError, ExitCode, HubError, RegistryError, of_problems
+from common.errors import ClusterError, ExitCode, of_problems
 from common.text import enumeration, shortened
 from importer import mapping
 from importer.cluster import preflight
@@ -17,15 +17,17 @@ from importer.cluster.api.account import account_of
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import identify
 from importer.cluster.api.server_warnings import warned
-from importer.cluster.finding import Finding, Severity
+from importer.cluster.finding import Finding
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
+from importer.configure.asking import NotAgreedError, refuse, silent, warn
+from importer.configure.installing import Asking
 from importer.configure.plan import make_plan
 from importer.configure.waiting import look_again, wait
 from importer.operators.settling import NOT_WELL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from common.archive.inventory import Problem
     from common.archive.reader import Archive
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from importer.cluster.apply import ApplyResult
     from importer.cluster.readiness.wait import Display
     from importer.cluster.updates.outlook import Update
+    from importer.configure.installing import Outcome
     from importer.configure.plan import ClusterPlan
     from importer.mapping import MappedImage
     from importer.operators.table import Row
@@ -57,7 +60,7 @@ class Applied:
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
     `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
     `notes`: the steps left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
-    in the catalogs of the archive.
+    in the catalogs of the archive. `installed`: what became of those that the archive lists for installation.
     """
 
     result: ApplyResult
@@ -71,6 +74,7 @@ class Applied:
     notes: tuple[str, ...] = ()
     updates: tuple[Update, ...] = ()
     packages: tuple[str, ...] = ()
+    installed: tuple[Outcome, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -98,15 +102,6 @@ class Applied:
 
 def _sentence(finding: Finding) -> str:
     return f"{finding.cause[0].upper()}{finding.cause[1:]}: {finding.fix}"
-
-
-class NotAgreedError(HubError):
-    """A person was asked whether the cluster may be changed, and did not agree."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +184,13 @@ def apply(
             look_again(client, plan, interaction)
             raise
         result = _following(plan, result, interaction)
+        result, outcomes = _installing(client, plan, cluster, interaction, result)
         after = look_again(client, plan, interaction)
         possible = _updates(plan)
     found = (*planned.findings, *left)
-    return replace(planned, result=result, done=True, findings=found, operators_after=after, updates=possible)
+    return replace(
+        planned, result=result, done=True, findings=found, operators_after=after, updates=possible, installed=outcomes
+    )
 
 
 def _following(plan: ClusterPlan, result: ApplyResult, interaction: Interaction) -> ApplyResult:
@@ -204,6 +202,23 @@ def _following(plan: ClusterPlan, result: ApplyResult, interaction: Interaction)
     whole = replace(result, changes=(*result.changes, *further.changes))
     interaction.changed(whole)
     return whole
+
+
+def _installing(
+    client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, interaction: Interaction, result: ApplyResult
+) -> tuple[ApplyResult, tuple[Outcome, ...]]:
+    """Install what the archive lists, from catalogs that are served by now; return all changes, and what became of it."""
+    asking = Asking(interaction.tell, lambda _would: True, interaction.display)
+    try:
+        further, outcomes = plan.installs.carry_out(asking, cluster.timeout_s)
+    except ClusterError:
+        look_again(client, plan, interaction)
+        raise
+    if not further.changes:
+        return result, outcomes
+    whole = replace(result, changes=(*result.changes, *further.changes))
+    interaction.changed(whole)
+    return whole, outcomes
 
 
 def _updates(plan: ClusterPlan) -> tuple[Update, ...]:
@@ -218,7 +233,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
     findings = list(preflight.permissions(client, plan.intent))
     refuse(findings)  # every further read, the dry run on the server included, would fail with 403
     findings += preflight.circumstances(client, plan.intent)
-    findings += [*plan.operators.findings, *plan.releases.findings]
+    findings += [*plan.operators.findings, *plan.releases.findings, *plan.installs.findings]
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
@@ -246,33 +261,9 @@ def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) ->
     return [Finding("image-not-in-mirror", "mirror", cause, tuple(shortened(missing, _SHOWN)), fix)]
 
 
-def warn(findings: Iterable[Finding], tell: Tell) -> None:
-    """Say the warnings among findings."""
-    for finding in findings:
-        if finding.severity is Severity.WARNING:
-            first, *more = finding.lines
-            for line in (f"warning: {first}", *more):
-                tell(line)
-
-
 def _require(planned: Applied, interaction: Interaction) -> None:
     """Raise errors among the findings, and NotAgreedError."""
     refuse(planned.findings)
     # Nothing to change is nothing to ask: a second apply in a script, without --yes, has to end well.
     if planned.result.changed and not interaction.agree(planned):
         raise NotAgreedError
-
-
-def refuse(findings: Sequence[Finding]) -> None:
-    """Raise the errors among the findings as one."""
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if not errors:
-        return
-    # Exit status 5 means that a push is missing, 6 the cluster (docs/reference/cluster.md, *Preflight*).
-    kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
-    details = [line for each in errors for line in each.lines]
-    raise kind("the cluster was not changed:", details=details, hint="Correct that, and run the same command again.")
-
-
-def silent(_line: str) -> None:
-    """Discard a line of progress, for steps whose output was printed already."""

@@ -6,7 +6,7 @@ Specification: docs/reference/cluster.md, *install*.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +22,7 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.permissions import for_installation, missing
 from importer.cluster.writing import Writer
-from importer.configure.apply import NotAgreedError, refuse, silent, warn
+from importer.configure.asking import NotAgreedError, refuse, silent, warn
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
 from importer.install.offers import choose
@@ -31,6 +31,7 @@ from importer.install.placing import place
 from importer.install.progress import Progress, approval
 from importer.install.reading import ability, offered, surroundings
 from importer.install.requirements import requirements
+from importer.install.wanted import How, Wanted
 from importer.install.writing import Installation, unlabelled, write
 
 if TYPE_CHECKING:
@@ -41,17 +42,19 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.readiness.wait import Display
     from importer.cluster.release import Release
+    from importer.cluster.writing import Change
     from importer.install.offers import Chosen, Offered
     from importer.install.placing import Surroundings
-    from importer.install.wanted import How, Wanted
     from importer.settings import ClusterSettings
+
+    Outcome = tuple[str, str, str]  # package, state in words, and the command that approves its InstallPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
     """The outcome of an installation: done, or foreseen unless `done`.
 
-    `states`: what became of each operator, in words; `approvals`: the commands that approve InstallPlans, by package.
+    `outcomes`: what became of each operator.
     """
 
     cluster: ClusterIdentity
@@ -59,8 +62,7 @@ class Installed:
     findings: tuple[Finding, ...]
     installation: Installation
     done: bool = False
-    states: tuple[tuple[str, str], ...] = ()
-    approvals: tuple[tuple[str, str], ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -107,7 +109,7 @@ def install(
             raise NotAgreedError
         result = carry_out(client, release, installation, asking.tell)
         progress = watch(client, release, installation, asking, timeout_s=cluster.timeout_s)
-        return replace(would, result=result, done=True, states=_states(progress), approvals=_approvals(progress))
+        return replace(would, result=result, done=True, outcomes=_outcomes(progress))
 
 
 def plan(
@@ -150,6 +152,57 @@ def _unsupported(chosen: Sequence[Chosen], release: Release | None) -> Iterator[
         for _, message in unsupported([package], minor) if one.is_head else ():
             fix = "Install another version, or update the cluster first."
             yield Finding("release-unsupported", str(one), message, (), fix, severity=Severity.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPlan:
+    """What becomes of the operators that an archive lists for installation, as part of its import."""
+
+    client: ClusterClient
+    release: Release | None
+    installation: Installation = field(default_factory=Installation)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def _possible(self) -> bool:
+        return bool(self.installation.packages) and not any(each.severity is Severity.ERROR for each in self.findings)
+
+    def foresee(self) -> tuple[Change, ...]:
+        """Return what would change. Raises ClusterError."""
+        if not self._possible:
+            return ()
+        writer = _writer(self.client, self.release, silent, dry_run=True)
+        write(writer, self.installation)
+        return tuple(writer.changes)
+
+    def carry_out(self, asking: Asking, timeout_s: float) -> tuple[ApplyResult, tuple[Outcome, ...]]:
+        """Install the operators, once the catalogs are served, and wait until they run. Raises ClusterError."""
+        if not self._possible:
+            return ApplyResult(()), ()
+        result = carry_out(self.client, self.release, self.installation, asking.tell)
+        progress = watch(self.client, self.release, self.installation, asking, timeout_s=timeout_s)
+        return result, _outcomes(progress)
+
+
+def plan_listed(client: ClusterClient, release: Release | None, names: Sequence[str], offers: Sequence[Offered]) -> ListedPlan:
+    """Return the plan for the operators that an archive lists; `offers` are those of its catalogs. Raises ClusterError."""
+    if not names:
+        return ListedPlan(client, release)
+    installation, found = plan(client, release, [Wanted(each) for each in names], How(), offers)
+    findings = [_leavable(each) for each in found]
+    resources = [*installation.namespaces, *installation.resources]
+    wanted = [each for each in for_installation(release, resources) if each.verb != "delete"]
+    if refused := missing(client, wanted):
+        cause = f"{len(refused)} permissions to install operators are missing"
+        fix = "An administrator grants exactly these, or give --no-install."
+        findings.append(Finding("not-allowed", "permissions", cause, tuple(map(str, refused)), fix))
+    return ListedPlan(client, release, installation, tuple(findings))
+
+
+def _leavable(finding: Finding) -> Finding:
+    """Return a finding with the way to import without installing."""
+    more = " --no-install imports without installing." if finding.severity is Severity.ERROR else ""
+    return replace(finding, fix=f"{finding.fix}{more}")
 
 
 def _require(client: ClusterClient, identity: ClusterIdentity, installation: Installation) -> None:
@@ -217,9 +270,6 @@ def _concerns(finding: Finding, places: set[str], packages: set[str]) -> bool:
     return any(f" {each}/" in text or f"namespace {each}" in text for each in places) or any(each in text for each in packages)
 
 
-def _states(progress: Progress) -> tuple[tuple[str, str], ...]:
-    return tuple((package, check.text) for package, check in progress.states.items())
-
-
-def _approvals(progress: Progress) -> tuple[tuple[str, str], ...]:
-    return tuple((package, approval(*place)) for package, place in sorted(progress.approvals.items()))
+def _outcomes(progress: Progress) -> tuple[Outcome, ...]:
+    commands = {package: approval(*place) for package, place in progress.approvals.items()}
+    return tuple((package, check.text, commands.get(package, "")) for package, check in progress.states.items())

@@ -19,8 +19,10 @@ from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
+from importer.configure.installing import ListedPlan, plan_listed
 from importer.configure.operators import OperatorPlan, foresee, name
 from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
+from importer.install.offers import of_packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +55,7 @@ class ClusterPlan:
     credential: tuple[str, str] | None
     operators: OperatorPlan
     operators_now: Callable[[Installed], OperatorPlan]
+    installs: ListedPlan
     releases: ReleasePlan = NOTHING
     replace_credential: bool = False
     archive: ImportedArchive | None = None
@@ -84,7 +87,7 @@ class ClusterPlan:
         )
         promised: tuple[Change, ...] = ()
         if dry_run:
-            promised = self.releases.promised
+            promised = (*self.releases.promised, *self.installs.foresee())
             self.record(recorder)
         for change in promised:
             tell(f"would be {change}")
@@ -144,10 +147,20 @@ def make_plan(
         node_credential(settings.mirror, release, cluster),
         operators,
         lambda seen: foresee(seen, naming, release, cluster),
+        _installs(client, archive, built, release, cluster),
         releases,
         cluster.replace_credential,
         ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
     )
+
+
+def _installs(
+    client: ClusterClient, archive: Archive, built: Built, release: Release | None, cluster: ClusterSettings
+) -> ListedPlan:
+    """Return the plan for the operators that the archive lists for installation. Raises ClusterError."""
+    place = namespace_for(release)
+    offered = [each for named in built.served for each in of_packages(named.catalog.packages, (place, named.name))]
+    return plan_listed(client, release, archive.inventory.installs if cluster.installs else (), offered)
 
 
 def _compared_rules(client: ClusterClient, release: Release | None, options: ResourceOptions) -> frozenset[MirrorRule]:

@@ -13,7 +13,7 @@ from importer.cluster.api.discovery import ClusterIdentity, identify
 from importer.cluster.record import imported_archives, record_namespace
 from importer.cluster.rollout import REGISTRIES, strongest
 from importer.cluster.undo import Outcome
-from importer.configure.apply import NotAgreedError, silent
+from importer.configure.asking import NotAgreedError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

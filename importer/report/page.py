@@ -15,7 +15,7 @@ from common.errors import ExitCode, UsageError
 from common.files import names_directory, require_place, require_writable
 from common.oci.reference import local_path
 from common.text import counted
-from importer.configure.apply import NotAgreedError
+from importer.configure.asking import NotAgreedError
 from importer.report.operators import OperatorState, compare, counts
 from importer.report.record import ChangeRecord, Ending
 

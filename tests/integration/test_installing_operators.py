@@ -14,7 +14,7 @@ from importer.cluster.api.client import connect
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import for_installation, helpful, roles
 from importer.cluster.undo import Outcome, undo
-from importer.configure.apply import NotAgreedError
+from importer.configure.asking import NotAgreedError
 from importer.configure.installing import Asking, install
 from importer.install.wanted import Approval, How, parse_all
 from importer.settings import ClusterSettings
@@ -116,12 +116,12 @@ def site(tmp_path):
         each.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("release", ["4.18", "4.3", *more(["4.12", "4.20", None])])
+@pytest.mark.parametrize("release", ["4.18", *more(["4.3", "4.12", "4.20", None])])
 def test_an_operator_runs_after_one_command_and_a_second_one_changes_nothing(site, release):
     here = site(release)
     done = here.install("foo")
     assert (done.done, done.exit_code) == (True, ExitCode.DONE)
-    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+    assert done.outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
     assert [(each.action, each.kind, each.name) for each in done.result.changes] == [
         ("created", "Namespace", "foo-system"),
         ("created", "OperatorGroup", "foo-system"),
@@ -135,7 +135,7 @@ def test_an_operator_runs_after_one_command_and_a_second_one_changes_nothing(sit
     assert len(asked.result.changed) == 3
     versions = here.versions()
     again = here.install("foo")
-    assert (again.states, len(here.questions)) == (done.states, 1)
+    assert (again.outcomes, len(here.questions)) == (done.outcomes, 1)
     assert here.versions() == versions
 
 
@@ -151,11 +151,12 @@ def test_a_dry_run_and_a_no_change_nothing(site):
     assert here.versions() == before
 
 
+@pytest.mark.more
 def test_several_operators_share_the_namespace_that_was_asked_for(site):
     here = site(packages=(package(), package("bar", ("OwnNamespace",))))
     done = here.install("foo", "bar", namespace="team")
     assert {each.group.targets for each in done.installation.placements} == {("team",)}
-    assert dict(done.states) == {"foo": "foo.v2.0.0 is installed", "bar": "bar.v2.0.0 is installed"}
+    assert [each[:2] for each in done.outcomes] == [("foo", "foo.v2.0.0 is installed"), ("bar", "bar.v2.0.0 is installed")]
     assert len([each for each in done.result.changes if each.kind == "OperatorGroup"]) == 1
 
 
@@ -172,20 +173,19 @@ def test_an_operator_group_in_the_way_refuses_all_before_the_first_change(site):
     assert here.versions() == before
     assert here.install("foo", dry_run=True).exit_code is ExitCode.CLUSTER
     # Another namespace is a way out.
-    assert here.install("foo", namespace="other").states == (("foo", "foo.v2.0.0 is installed"),)
+    assert here.install("foo", namespace="other").outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
 
 
 def test_manual_approval_ends_with_the_command_that_approves(site):
     here = site()
     done = here.install("foo@1.0.0", approval=Approval.MANUAL)
-    ((_, state),) = done.states
+    ((name, state, command),) = done.outcomes
     assert state.startswith("waits for approval: InstallPlan foo-system/install-")
-    ((name, command),) = done.approvals
     assert (name, command.startswith("oc patch installplan install-")) == ("foo", True)
     plan = here.cluster.names("InstallPlan")[0]
     here.cluster.put({"kind": "InstallPlan", "metadata": {"name": plan, "namespace": "foo-system"}, "spec": {"approved": True}})
     again = here.install("foo@1.0.0", approval=Approval.MANUAL)
-    assert again.states[0][1] == "foo.v1.0.0 is installed"
+    assert again.outcomes[0][1] == "foo.v1.0.0 is installed"
 
 
 def test_a_failed_install_plan_ends_the_wait_at_once(site):
@@ -218,6 +218,7 @@ def test_causes_are_told_as_by_doctor_when_it_takes_too_long(site, failing, said
     assert here.now >= 40
 
 
+@pytest.mark.more
 def test_a_group_that_is_deleted_meanwhile_fails_the_plan(site):
     here = site()
     here.cluster.put({"kind": "Namespace", "metadata": {"name": "foo-system"}}, "someone")
@@ -290,6 +291,7 @@ def test_undo_keeps_a_namespace_with_things_of_others(site):
     assert [one.outcome for one in here.undo()] == [Outcome.DELETED]
 
 
+@pytest.mark.more
 def test_undo_leaves_what_others_changed(site):
     here = site()
     here.install("foo")
@@ -300,6 +302,7 @@ def test_undo_leaves_what_others_changed(site):
     assert (first.outcome, first.fields) == (Outcome.REFUSED, ("spec.channel",))
 
 
+@pytest.mark.more
 def test_another_subscription_keeps_its_version(site):
     here = site()
     here.install("foo")
@@ -351,7 +354,7 @@ def test_olm_v1_gets_an_account_and_undo_leaves_what_it_installed(site):
         ("ClusterRoleBinding", "foo-foo-installer"),
         ("ClusterExtension", "foo"),
     ]
-    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+    assert done.outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
     assert [each.code for each in done.findings] == ["cluster-admin-account"]
     spec = here.cluster.get("ClusterExtension", "foo")["spec"]
     assert spec["source"]["catalog"] == {
@@ -360,7 +363,7 @@ def test_olm_v1_gets_an_account_and_undo_leaves_what_it_installed(site):
         "selector": {"matchLabels": {"olm.operatorframework.io/metadata.name": "index"}},
     }
     again = here.install("foo", olm_v1=True)
-    assert (again.states, again.result.changed) == (done.states, ())
+    assert (again.outcomes, again.result.changed) == (done.outcomes, ())
     found = {one.kind: (one.outcome, one.fields) for one in here.undo()}
     assert found["ClusterExtension"][1][0].startswith("OLM v1 would delete its CustomResourceDefinitions")
     assert {outcome for outcome, _ in found.values()} == {Outcome.REFUSED}
@@ -374,7 +377,7 @@ def test_olm_v1_gets_an_account_and_undo_leaves_what_it_installed(site):
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
-        ({"modes": ("OwnNamespace",)}, "NewOLMOwnSingleNamespace is off"),
+        pytest.param({"modes": ("OwnNamespace",)}, "NewOLMOwnSingleNamespace is off", marks=pytest.mark.more),
         ({"required_apis": ("Gone.v1.example.com",)}, "resolves no requirements"),
     ],
 )
@@ -387,6 +390,7 @@ def test_olm_v1_refuses_by_name_what_it_does_not_install(site, stated, said):
         site("4.12").install("foo", olm_v1=True)
 
 
+@pytest.mark.more
 def test_olm_v1_as_the_cluster_has_it(site):
     """A ServiceAccount is not named where the schema no longer requires it; one namespace is watched with its feature gate."""
     here = site(packages=(package(modes=("OwnNamespace",)),))
@@ -400,7 +404,7 @@ def test_olm_v1_as_the_cluster_has_it(site):
     spec = here.cluster.get("ClusterExtension", "foo")["spec"]
     assert "serviceAccount" not in spec
     assert spec["config"] == {"configType": "Inline", "inline": {"watchNamespace": "foo-system"}}
-    assert done.states == (("foo", "foo.v2.0.0 is installed"),)
+    assert done.outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
 
 
 def test_missing_permissions_are_listed_with_their_names(site):
@@ -421,7 +425,7 @@ def test_the_roles_of_render_allow_an_installation_and_nothing_else(site, releas
     found = Release.parse(release)
     rights = [*for_installation(found, [*planned.namespaces, *planned.resources]), *helpful(found)]
     here.cluster.roles = granted = Roles(roles(rights))
-    assert here.install("foo").states[0][1] == "foo.v2.0.0 is installed"
+    assert here.install("foo").outcomes[0][1] == "foo.v2.0.0 is installed"
     assert granted.denied == []
     *others, last = here.undo()
     assert {one.outcome for one in others} == {Outcome.DELETED}

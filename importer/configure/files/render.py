@@ -102,7 +102,7 @@ def render_archive(
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
     if updates_from:
         require_uri(updates_from, images, release, options)
-    built = with_subscriptions(built, release, subscriptions, earlier)
+    built = with_subscriptions(built, release, subscriptions, earlier, inventory.installs)
     files = render((*built.resources, *built.installs), pushed_images(inventory, images), earlier) | update_files(
         built.resources, updates_from
     )

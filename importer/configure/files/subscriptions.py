@@ -15,7 +15,7 @@ from importer.install.olm_v1 import Ability, extend
 from importer.install.placing import Surroundings, namespace_of, place
 from importer.install.reading import home_of
 from importer.install.requirements import requirements
-from importer.install.wanted import How
+from importer.install.wanted import How, parse_all
 from importer.install.writing import Installation
 from importer.operators.installed import Subscribed
 
@@ -32,22 +32,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The operators that files are to install, and how."""
+    """The operators that files are to install, and how. `listed`: those that the archive lists, where none is named."""
 
     wanted: tuple[Wanted, ...] = ()
+    listed: bool = True
     how: How = field(default_factory=How)
 
 
 NO_SUBSCRIPTIONS = Subscriptions()
 
 
-def with_subscriptions(built: Built, release: Release | None, asked: Subscriptions, earlier: Earlier) -> Built:
+def with_subscriptions(
+    built: Built, release: Release | None, asked: Subscriptions, earlier: Earlier, listed: Sequence[str] = ()
+) -> Built:
     """Return what an archive needs with the objects that install operators of it, and notes about these.
 
     OperatorGroups and other Subscriptions of `earlier` count as those of a cluster. Raises UsageError for an operator that
-    cannot be installed.
+    cannot be installed. `listed`: the packages that the archive lists.
     """
-    if not asked.wanted:
+    wanted = asked.wanted or (parse_all(listed) if asked.listed else ())
+    if not wanted:
         return built
     namespace = namespace_for(release)
     offered = [
@@ -55,7 +59,7 @@ def with_subscriptions(built: Built, release: Release | None, asked: Subscriptio
         for named in built.served
         for each in of_packages(named.catalog.packages, (namespace, named.name), file_based=named.catalog.format == FILE_BASED)
     ]
-    found = [choose(each, offered, asked.how.catalog) for each in asked.wanted]
+    found = [choose(each, offered, asked.how.catalog) for each in wanted]
     chosen = [each for each in found if not isinstance(each, Finding)]
     around = _surroundings(release, chosen, asked.how, earlier)
     installation, said = _placed(chosen, asked.how, around, release, built.resources)

@@ -5,6 +5,7 @@ The model of OLM is tests/fakes/olm_groups.py.
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import yaml
 
@@ -38,7 +39,7 @@ def package(name="foo", modes=("AllNamespaces",), **stated):
 def render(folder, *texts, packages=None, release="4.18", merge=False, rbac=False, **how):
     carried = inventory(catalogs=(catalog(packages=packages or (package(),)),))
     earlier = read_earlier(folder) if merge else NONE
-    asked = Subscriptions(parse_all(texts), How(**how))
+    asked = Subscriptions(parse_all(texts), how=How(**how))
     found = Release.parse(release) if release else None
     files, built = render_archive(carried, MIRROR, found, ResourceOptions(), earlier, subscriptions=asked)
     files |= render_rbac(found, built.resources, ResourceOptions(), installs=built.installs) if rbac else {}
@@ -132,6 +133,16 @@ def test_what_cannot_be_installed_is_refused_by_name(tmp_path, texts, how, said)
     with pytest.raises(UsageError, match=said):
         render(tmp_path, *texts, **how)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_archive_lists_is_rendered_unless_it_is_left_out(tmp_path):
+    listed = msgspec.structs.replace(package(), install=True)
+    files, _ = render(tmp_path, packages=(listed, package("bar")))
+    assert [name for kind, name in objects(files) if kind == "Subscription"] == ["foo"]
+    carried = inventory(catalogs=(catalog(packages=(listed,)),))
+    none = Subscriptions(listed=False)
+    _, built = render_archive(carried, MIRROR, Release.parse("4.18"), ResourceOptions(), subscriptions=none)
+    assert built.installs == ()
 
 
 def test_olm_v1_has_an_extension_with_its_account(tmp_path):

@@ -1,0 +1,106 @@
+"""An image set says what to install: one `deploy` ends with running operators."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sites import Site, made_once
+
+pytestmark = pytest.mark.integration
+CONFIGS = "operators.operatorframework.io.index.configs.v1"
+SERVE = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+
+
+def blobs(source, name, modes):
+    """Return the catalog of one package, whose head states its install modes."""
+    bundle = image(({"manifests/csv.yaml": f"kind: ClusterServiceVersion\nname: {name}\n".encode()},))
+    source.add_image(f"example/{name}", bundle, tag="1.0.0")
+    stated = {
+        "annotations": {"operatorframework.io/suggested-namespace": f"{name}-system"},
+        "installModes": [{"type": each, "supported": True} for each in modes],
+    }
+    properties = [
+        {"type": "olm.package", "value": {"packageName": name, "version": "1.0.0"}},
+        {"type": "olm.gvk", "value": {"group": "example.com", "version": "v1", "kind": name.title()}},
+        {"type": "olm.csv.metadata", "value": stated},
+    ]
+    return [
+        {"schema": "olm.package", "name": name, "defaultChannel": "stable"},
+        {"schema": "olm.channel", "package": name, "name": "stable", "entries": [{"name": f"{name}.v1.0.0"}]},
+        {
+            "schema": "olm.bundle",
+            "package": name,
+            "name": f"{name}.v1.0.0",
+            "image": f"{source.host}/example/{name}@{bundle.digest}",
+            "properties": properties,
+            "relatedImages": [],
+        },
+    ]
+
+
+def export_installs(folder):
+    with FakeRegistry() as source:
+        listed = [*blobs(source, "alpha", ["AllNamespaces"]), *blobs(source, "beta", ["OwnNamespace"])]
+        content = "\n".join(map(json.dumps, listed)).encode()
+        catalog = image(({"bin/opm": b"opm"}, {"configs/catalog.json": content}), labels={CONFIGS: "/configs"}, config=SERVE)
+        source.add_image("example/index", catalog, tag="v1")
+        packages = [{"name": "alpha", "install": True}, {"name": "beta"}]
+        operators = [{"catalog": f"{source.host}/example/index:v1", "packages": packages}]
+        document = {"apiVersion": "hub-airgap/v1", "kind": "ImageSetConfiguration", "mirror": {"operators": operators}}
+        (folder / "imageset.yaml").write_text(yaml.safe_dump(document))
+        done = run(
+            *("hub-export", "create", folder / "imageset.yaml", "--insecure", source.host, "--signatures", "ignore"),
+            *("--output", folder / "archive"),
+        )
+        assert done.status == 0, done.stderr
+        flags = run(
+            *("hub-export", "plan", "--catalog", f"{source.host}/example/index:v1", "--package", "beta", "--install", "alpha"),
+            *("--insecure", source.host, "--signatures", "ignore", "--format", "json"),
+        )
+        (folder / "plan.json").write_text(flags.stdout)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return made_once(tmp_path_factory, export_installs)
+
+
+def installs(catalog):
+    return {package["name"]: package.get("install", False) for package in catalog["packages"]}
+
+
+def test_flags_and_image_sets_list_what_to_install(exported):
+    document = json.loads((exported / "plan.json").read_text())
+    assert installs(document["catalogs"][0]) == {"alpha": True, "beta": False}
+    assert document["imageSet"]["apiVersion"] == "hub-airgap/v1"
+    inventory = json.loads((exported / "archive" / "inventory.json").read_text())
+    assert installs(inventory["catalogs"][0]) == {"alpha": True, "beta": False}
+
+
+def test_one_deploy_ends_with_running_operators(exported, tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        cluster.plays_installs = True
+        here = Site(cluster, mirror, exported / "archive", tmp_path)
+        kinds = {"Namespace", "OperatorGroup", "Subscription"}
+        dry = here.run("deploy", "--dry-run").json["apply"]
+        assert {each["kind"] for each in dry["changes"] if each["action"] == "created"} >= kinds
+        left = here.run("deploy", "--dry-run", "--no-install").json["apply"]
+        assert not kinds & {each["kind"] for each in left["changes"]}
+        before = here.state()
+        done = here.run("deploy")
+        assert done.status == 0, done.stderr
+        assert done.json["apply"]["installed"] == [{"package": "alpha", "state": "alpha.v1.0.0 is installed", "approve": None}]
+        subscription = cluster.get("Subscription", "alpha", "alpha-system")
+        assert subscription["spec"]["source"] == here.catalog
+        assert cluster.names("Subscription") == ["alpha"]
+        undone = here.ask("undo", "--yes")
+        assert undone.status == 0, undone.stderr
+        by_itself = {key for key in here.state() if "kube-root-ca" in key or "serviceaccounts" in key}
+        assert here.state().keys() - by_itself == before.keys()
