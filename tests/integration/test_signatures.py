@@ -20,6 +20,7 @@ from tests.samples import more
 
 pytestmark = pytest.mark.integration
 NOTARY, SBOM = "application/vnd.cncf.notary.signature", "application/spdx+json"
+RECORDS = "hub-airgap-archives"  # the repository of a mirror with the records of its archives (ADR 0080)
 CHILDREN = [image([b"base", platform.encode()], platform=platform) for platform in ("linux/amd64", "linux/arm64")]
 APP = index(CHILDREN)
 PLAIN = image([b"plain"])
@@ -111,7 +112,9 @@ def test_a_mirror_without_the_api_gets_the_fallback_tag(source, tmp_path):
         assert again.json["uploaded"] == again.json["mounted"] == 0
         later = [line for line in mirror.log.read_text().splitlines()[asked:] if '"' in line and "HTTP/1.1" in line]
         assert later
-        assert all('"HEAD /v2/org/app/manifests/' in line for line in later if "/v2/ " not in line)
+        # The images, and the record of the archive (ADR 0080): it is there, too.
+        known = ('"HEAD /v2/org/app/manifests/', f'"HEAD /v2/{RECORDS}/manifests/')
+        assert all(any(each in line for each in known) for line in later if "/v2/ " not in line)
 
 
 def test_a_mirror_with_the_api_needs_no_fallback_tag(source, tmp_path):
@@ -133,7 +136,7 @@ def test_signatures_follow_their_image_to_another_repository(source, tmp_path):
     assert done.status == 0, done.stderr
     with FakeRegistry() as mirror:
         assert push(tmp_path / "out", mirror.host).status == 0
-        assert set(mirror.repositories) == {"moved/app"}
+        assert set(mirror.repositories) == {"moved/app", RECORDS}
         assert {"v9", f"sha256-{hex_of(APP.digest)}.sig"} < set(mirror.repositories["moved/app"].tags)
 
 
