@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,19 +11,17 @@ from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, application, command, read_text, start
 from common.cli.sbom import add_sbom
-from common.errors import ExitCode, UsageError, strictly
+from common.errors import ExitCode, strictly
 from common.text import counted
 from importer.cli.extract import add_extract
-from importer.cli.install import SubscriptionOptions, add_install
+from importer.cli.install import add_install
 from importer.cli.options import (
-    CLUSTER,
     ArchiveOptions,
     CatalogName,
     ChangePage,
     ClusterOptions,
     ComparedArchiveOptions,
     Heal,
-    InstallOptions,
     MirrorOptions,
     PlaceOptions,
     RememberedArchiveOptions,
@@ -35,6 +32,7 @@ from importer.cli.options import (
     begun,
 )
 from importer.cli.prune import add_prune
+from importer.cli.render import add_render
 from importer.cli.serve import add_serve
 
 if TYPE_CHECKING:
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
     from common.archive.reader import ArchiveReader
     from common.oci.image import Digest
-    from importer.cluster.release import Release
     from importer.configure.undo import UndoResult
     from importer.diagnose.state import Health
 
@@ -193,110 +190,8 @@ def receipt(
     return ExitCode.DONE
 
 
-# Options of `render` alone; those of several commands are groups in options.py.
-HostedClusterFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="With --hosted: oc get hostedcluster -o yaml, whose mirrors the patch keeps."),
-]
-EarlierFiles = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
-]
-
-
-UpdateServiceUri = Annotated[
-    str,
-    typer.Option(
-        metavar="URI",
-        help="What the UpdateService reports: write the patch by which the cluster asks it.",
-        rich_help_panel=CLUSTER,
-    ),
-]
-ForRelease = Annotated[str | None, typer.Option(metavar="4.N", help="The release of OpenShift that the files are for.")]
-ForKubernetes = Annotated[
-    bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
-]
-ForMicroshift = Annotated[
-    bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
-]
-ForHosted = Annotated[
-    bool,
-    typer.Option("--hosted", help="For a hosted control plane: the patch of its HostedCluster, and files for the guest."),
-]
-WithRoles = Annotated[bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")]
-RolesForRepoint = Annotated[
-    bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
-]
-
-
-@command(app)
-def render(
-    archive: ArchiveOptions,
-    mirror: MirrorOptions,
-    registry: RegistryOptions,
-    resources: ResourceFlags,
-    output: OutputOptions,
-    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
-    day_one: InstallOptions,
-    operators: SubscriptionOptions,
-    openshift_release: ForRelease = None,
-    kubernetes: ForKubernetes = False,
-    microshift: ForMicroshift = False,
-    hosted: ForHosted = False,
-    hosted_cluster: HostedClusterFile = None,
-    merge: EarlierFiles = None,
-    update_service_uri: UpdateServiceUri = "",
-    rbac: WithRoles = False,
-    repoint: RolesForRepoint = False,
-) -> ExitCode:
-    """Write what apply would apply as files, for GitOps or oc apply; with --install, what a first installation needs."""
-    from importer import workflow
-    from importer.cli import cluster_tables
-    from importer.configure.files.rendering import render_files, render_installation
-    from importer.configure.files.roles import render_rbac
-
-    output.begin()
-    settings = mirror.settings(registry)
-    # No cluster is contacted: the options say which kinds exist there.
-    hosted = hosted or hosted_cluster is not None
-    ways = {"kubernetes": kubernetes, "microshift": microshift, "hosted": hosted}
-    asked = operators.asked()
-    day_one.check(
-        **ways, subscriptions=asked.wanted, merge=merge, update_service_uri=update_service_uri, rbac=rbac, repoint=repoint
-    )
-    release = None if day_one.any_release(openshift_release) else _release_of(openshift_release, **ways)
-    opened, near = archive.open_with_neighbours()
-    options = replace(resources.options(registry), hosted=hosted)
-    if day_one.install:
-        files, built = render_installation(opened, settings, options, version=day_one.release, expected=release)
-    else:
-        files, built = render_files(
-            opened,
-            settings,
-            release,
-            options,
-            merged=merge,
-            hosted=hosted_cluster,
-            updates_from=update_service_uri,
-            subscriptions=asked,
-        )
-    files |= render_rbac(release, built.resources, options, repoint=repoint, installs=built.installs) if rbac else {}
-    paths = workflow.write_files(directory, files)
-    document = cluster_tables.render_document(paths, built) | near.document()
-    output.emit(document, lambda: cluster_tables.render_table(paths, built, opened.label))
-    return strictly([built.exit_code], strict=settings.strict)
-
-
-def _release_of(text: str | None, *, kubernetes: bool, microshift: bool, hosted: bool) -> Release | None:
-    """Return the release that files are for; None for another Kubernetes. Raises UsageError."""
-    from importer.cluster.release import Release
-
-    if kubernetes == (text is not None) or (kubernetes or hosted) + microshift > 1 or (kubernetes and hosted):
-        raise UsageError(
-            "the files are for a release of OpenShift, or for another Kubernetes",
-            hint="Give either --openshift-release 4.N, with --microshift or --hosted where it is one, or --kubernetes.",
-        )
-    return None if text is None else replace(Release.parse(text), microshift=microshift, hosted=hosted)
+# Here, in the order of the work, in which --help lists the commands.
+add_render(app)
 
 
 @command(app)
@@ -488,11 +383,11 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
     """Write a re-request where one is wanted, and say what to do with it."""
     from importer import workflow
 
-    if file is not None:
-        count = workflow.rerequest(archive, blobs, file)
-        asked = f"asks for {counted(count, 'blob')} of {archive.label}; on the other side: hub-export create --only {file.name}"
-        done = asked if count else "not written"
-        terminal.tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
+    if file is None:
+        return
+    count = workflow.rerequest(archive, blobs, file)
+    asked = f"asks for {counted(count, 'blob')} of {archive.label}; on the other side: hub-export create --only {file.name}"
+    terminal.tell(f"{file}: {asked}" if count else f"{file}: not written, nothing is wanted again")
 
 
 add_install(app)

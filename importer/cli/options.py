@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 MIRROR = "Paths on the mirror"
 OBJECTS = "Catalog sources and mirror rules"
 CLUSTER = "Cluster"
-INSTALLATION = "First installation"
 
 _LONGEST_WAIT_S = 30 * 24 * 3600.0
 # Names of accounts come from sudo's environment, which the caller sets: bounded before they reach the page.
@@ -320,51 +319,6 @@ class ResourceFlags:
         )
 
 
-# Why an installation cannot have an option of `render`.
-_NO_INSTALLATION = {
-    "kubernetes": "openshift-install does not install another Kubernetes; hub-import render --kubernetes has the files for one",
-    "microshift": "MicroShift is installed from packages; hub-import render --microshift has the files for its node",
-    "hosted": "a hosted cluster is made of its HostedCluster; hub-import render --hosted has the patch for it",
-    "subscriptions": "the cluster does not exist yet; hub-import install installs operators once it runs",
-    "merge": "the cluster does not exist yet, and has no earlier render",
-    "update-service-uri": "the cluster does not exist yet, and has no UpdateService",
-    "rbac": "the installer creates the manifests, not an account of the cluster",
-    "repoint": "the installer creates the manifests, not an account of the cluster",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class InstallOptions:
-    """Files for the installation of a cluster, in place of those for one that runs."""
-
-    install: Annotated[
-        bool,
-        typer.Option(
-            "--install",
-            help="Files for the first installation of a carried release: install config, mirror, manifests.",
-            rich_help_panel=INSTALLATION,
-        ),
-    ] = False
-    release: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VERSION", help="The release, instead of the newest of the archive.", rich_help_panel=INSTALLATION
-        ),
-    ] = None
-
-    def check(self, **given: object) -> None:
-        """Raise UsageError for an option that an installation does not have, or that only one has."""
-        if not self.install and self.release is not None:
-            raise UsageError("--release without --install", hint="For a cluster that runs: --openshift-release 4.N.")
-        if wrong := next((name for name, value in given.items() if self.install and value), None):
-            option = wrong.replace("_", "-")
-            raise UsageError(f"--install with --{option}: {_NO_INSTALLATION[option]}", hint="Leave one of the two out.")
-
-    def any_release(self, stated: str | None) -> bool:
-        """Say whether the release need not be stated: an installation has that of the archive."""
-        return self.install and stated is None
-
-
 ReplaceCredential = Annotated[
     bool,
     typer.Option(
@@ -595,7 +549,7 @@ def author() -> Author:
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     # OpenShift runs containers with a random UID, which /etc/passwd does not name.
-    except KeyError:  # a container with a user that no file names
+    except KeyError:
         user = f"uid {os.getuid()}"
     # The page is a change record: it names the person behind root.
     former = os.environ.get("SUDO_USER", "")
