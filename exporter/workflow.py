@@ -59,17 +59,18 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
 class Exported:
     """The result of an export: the inventory of its archive, and the kit next to it where one was requested.
 
-    `is_new`: it was made now, and not by an earlier run of the same request.
+    `earlier`: the digest of an archive that an earlier run of the same request had finished; None for one that was made now.
     """
 
     inventory: Inventory
     kit: Kit | None = None
-    is_new: bool = True
+    earlier: Digest | None = None
 
     @property
     def digest(self) -> Digest:
         """The archive's identity."""
-        return digest_of(inventory_file.encode(self.inventory))
+        # An archive of another version has fields or a form of its own: its digest is that of its file.
+        return self.earlier or digest_of(inventory_file.encode(self.inventory))
 
 
 def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None = None) -> Exported:
@@ -88,19 +89,19 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
         spec = ArchiveSpec(planned.plan, planned.terms(settings))
         if there is not None:
-            finished.require_same(there, spec, settings.making)
+            finished.require_same(there.inventory, spec, settings.making)
             lacks_kit = kit is not None and not (settings.output / "kit").exists()
-            return Exported(there, making.make(kit, progress) if kit and lacks_kit else None, is_new=False)
+            return Exported(there.inventory, making.make(kit, progress) if kit and lacks_kit else None, there.digest)
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
         return Exported(fetch(spec, settings.making, context, report), made)
 
 
-def _finished(directory: Path) -> Inventory | None:
-    """Return the inventory of the archive that an output directory has, if any."""
+def _finished(directory: Path) -> finished.Finished | None:
+    """Return the finished archive that an output directory has, if any."""
     if directory.is_dir():
         tidy_finished(directory)
-    return finished.inventory_in(directory)
+    return finished.archive_in(directory)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
@@ -109,8 +110,8 @@ def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, pr
     check(found.spec.plan, strict=strict)
     there = _finished(work.output)
     if there is not None:
-        finished.require_same(there, found.spec, work)
-        return Exported(there, is_new=False)
+        finished.require_same(there.inventory, found.spec, work)
+        return Exported(there.inventory, earlier=there.digest)
     with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as context:
         return Exported(fetch(found.spec, work, context, Report(found.facts, work)))
 

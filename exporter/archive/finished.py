@@ -7,13 +7,14 @@ and signature show it without reading the volumes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common.archive import checksums, inventory_file, parity
 from common.archive.inventory import MAX_SIZE
 from common.archive.volume import VOLUME_NAME
 from common.errors import ArchiveDamagedError, ContentError, UsageError
 from common.files import read_limited
+from common.oci.image import digest_of
 from exporter.archive.output import is_begun, is_plain
 
 if TYPE_CHECKING:
@@ -21,17 +22,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.archive.inventory import Inventory
+    from common.oci.image import Digest
     from exporter.archive.archive_spec import ArchiveSpec
     from exporter.settings import Making
 
 
-def inventory_in(directory: Path) -> Inventory | None:
-    """Return the inventory of a finished archive; None where there is none, or none that this version reads."""
+class Finished(NamedTuple):
+    """A finished archive: its inventory, and the digest of the file, which another version may have written."""
+
+    inventory: Inventory
+    digest: Digest
+
+
+def archive_in(directory: Path) -> Finished | None:
+    """Return the finished archive in a directory; None where there is none, or none that this version reads."""
     raw = _read(directory, inventory_file.NAME, MAX_SIZE)
     if raw is None or is_begun(directory) or not (directory / checksums.NAME).is_file():
         return None
     try:
-        return inventory_file.decode(raw, str(directory / inventory_file.NAME))
+        return Finished(inventory_file.decode(raw, str(directory / inventory_file.NAME)), digest_of(raw))
     except (ArchiveDamagedError, ContentError, UsageError):
         return None
 
@@ -58,7 +67,7 @@ def _differences(made: Inventory, spec: ArchiveSpec, making: Making) -> Iterator
     ):
         if one != other:
             yield f"with another {option}"
-    # A blob that is missing has no place, which the plan cannot know.
+    # A blob that is missing has no place, which the plan cannot know. It is not asked for again: the volumes are closed.
     missing = {digest for digest, blob in made.blobs.items() if blob.missing is not None}
     kept = {digest: blob.size for digest, blob in made.blobs.items() if digest not in missing}
     wanted = {digest: blob.size for digest, blob in planned.blobs.items() if digest not in missing}
@@ -79,6 +88,7 @@ def _differing_files(made: Inventory, spec: ArchiveSpec, making: Making) -> Iter
     if absent:
         yield f"{absent[0]} is no longer here"
     for name in filter(VOLUME_NAME.fullmatch, names):
+        # The size alone shows whether there is parity, and for which share of a volume.
         beside = directory / f"{name}{parity.SUFFIX}"
         size = parity.Geometry.of((directory / name).stat().st_size, share).file_size if share else None
         if (beside.stat().st_size if beside.is_file() else None) != size:
