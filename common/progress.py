@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Never, Protocol, TextIO
 
 from common.files import size_text
-from common.table import cells, cut
+from common.table import WIDTH, cells, cut
 from common.text import enumeration, visible, visible_json
 
 if TYPE_CHECKING:
@@ -118,9 +118,6 @@ class _Lines:
             self._reported = now
             self._report("progress", "")
 
-    def _amount(self, number: float) -> str:
-        return amount(number, self._unit)
-
     def _rate(self) -> float:
         return (self._done - self._known) / max(self._clock() - self._began, 1e-3)  # never by zero
 
@@ -215,7 +212,6 @@ def duration(seconds: float) -> str:
 
 
 STALL_S = 5.0  # without progress, after which a step is shown as stalled
-_WIDTH = 80  # columns of a terminal that does not say
 MAX_LINES = 6  # running items shown below the overall bar; tqdm draws below the screen where a terminal has fewer lines
 
 
@@ -362,7 +358,7 @@ _LEAST_BAR = 6  # cells; a shorter one shows nothing
 def meter(values: Mapping[str, Any]) -> str:
     """Return the line of a bar from the values of tqdm. It is shorter than the terminal is wide, so that it is not wrapped."""
     done, total, unit, what = values["n"], values["total"] or 0, values["unit"], values["prefix"]
-    width = (values["ncols"] or _WIDTH) - 1
+    width = (values["ncols"] or WIDTH) - 1
     if values["postfix"] == ENDED and not what.startswith(" "):
         return cut(f"{what}: {ended(done, total, unit, values['elapsed'])}", width)
     rate = values["rate"] or (done - values["initial"]) / max(values["elapsed"], 1e-3)

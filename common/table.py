@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-_WIDTH = 80  # columns of a terminal that does not say
+WIDTH = 80  # columns of a terminal that does not say
 _GAP = 2  # blanks between two columns, and before the rows below a heading
 _NARROW = 14  # cells; columns of a table that would be narrower are shown as a line for each field
 _MOVED = 2  # columns with cells that are wider; a table with more of them is shown as a line for each field too
@@ -47,9 +47,9 @@ def width_of(stream: TextIO | None) -> int:
     if os.environ.get("COLUMNS", "").isdecimal():  # as `--help` does, and curses(3)
         return shutil.get_terminal_size().columns
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH
     except OSError:  # no file descriptor, or no size
-        return _WIDTH
+        return WIDTH
 
 
 def padded(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ import typer
 from common.cli.options import OutputOptions, command
 from common.errors import ExitCode, UsageError, of_problems
 from common.table import columns
-from common.text import counted, enumeration, paragraphs
+from common.text import counted, enumeration, indented, paragraphs, shortened
 
 if TYPE_CHECKING:
     from common.archive.reader import Archive
@@ -103,9 +103,7 @@ def _without(found: Software) -> list[str]:
     from common.archive.naming import short
 
     names = [f"{_short(image)} {short(image.digest)}" for image in found.images if image.state == "none"]
-    left_out = len(names) - _WITHOUT
-    listed = [f"  {name}" for name in names[:_WITHOUT]] + ([f"  and {left_out} more"] if left_out > 0 else [])
-    return ["images without an SBOM:", *listed] if names else []
+    return ["images without an SBOM:", *indented(shortened(names, _WITHOUT))] if names else []
 
 
 def _summary(found: Software) -> str:

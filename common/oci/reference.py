@@ -155,10 +155,6 @@ class Reference:
         """`registry/repository`."""
         return f"{self.registry}/{self.repository}"
 
-    def with_digest(self, digest: Digest) -> Reference:
-        """Return the same reference pinned to a digest."""
-        return replace(self, digest=digest)
-
     def pinned(self, digest: Digest) -> Reference:
         """Return `registry/repository@digest`, the form that IDMS and ICSP apply to."""
         return replace(self, tag=None, digest=digest)

@@ -102,8 +102,8 @@ def _signature(archive: Archive) -> str:
 
 def _versions(inventory: Inventory) -> int:
     """Return the number of versions of all operators; one in several channels counts once."""
-    packages = ((catalog.name, package) for catalog in inventory.catalogs for package in catalog.packages)
-    return sum(len({one.name for channel in package.channels for one in channel.bundles}) for _, package in packages)
+    packages = (package for catalog in inventory.catalogs for package in catalog.packages)
+    return sum(len({one.name for channel in package.channels for one in channel.bundles}) for package in packages)
 
 
 def _volumes(archive: Archive) -> list[str]:
@@ -112,10 +112,9 @@ def _volumes(archive: Archive) -> list[str]:
     rows = [("VOLUME", "SIZE", "LABEL OF THE MEDIUM")]
     rows += [
         (volume.name, _size(volume, sizes), medium_label(inventory, archive.digest, number))
-        for number, volume in enumerate(inventory.volumes[:_SHOWN], 1)
+        for number, volume in enumerate(inventory.volumes, 1)
     ]
-    left = len(inventory.volumes) - _SHOWN
-    return [*columns(rows), *([f"… and {left} more volumes (--format json lists all)"] if left > 0 else [])]
+    return shortened(columns(rows), 1 + _SHOWN, " volumes (--format json lists all)")
 
 
 def _size(volume: VolumeRecord, sizes: Mapping[str, int]) -> str:

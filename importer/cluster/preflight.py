@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from common.oci.reference import split_host
 from common.openshift.supported_releases import unsupported
 from common.registry.http.tls import is_exempt
-from common.text import counted
+from common.text import counted, shortened
 from importer.cluster.api.discovery import is_hosted, mirror_objects
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
@@ -255,12 +255,11 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     release = (intent.release.major, intent.release.minor) if intent.release is not None else None
     version = ".".join(map(str, intent.kubernetes))
     if found := [f"{name}: {message}" for name, message in unsupported(intent.packages, release, intent.kubernetes)]:
-        more = (f"and {len(found) - _NAMED} more",) if len(found) > _NAMED else ()
         yield Finding(
             "release-unsupported",
             f"OpenShift {intent.release}" if intent.release is not None else f"Kubernetes {version}".rstrip(),
             f"{counted(len(found), 'operator')} of the archive not meant for this release",
-            (*found[:_NAMED], *more),
+            tuple(shortened(found, _NAMED)),
             "Do not install these, or update the cluster first where it is too old; other versions need another archive.",
             severity=Severity.WARNING,
         )

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_text_round_trips_and_pins():
     reference = Reference.parse("quay.io/org/image:v1")
     assert str(reference) == "quay.io/org/image:v1"
     assert str(reference.pinned(f"sha256:{HEX}")) == f"quay.io/org/image@sha256:{HEX}"
-    assert str(reference.with_digest(f"sha256:{HEX}")) == f"quay.io/org/image:v1@sha256:{HEX}"
+    assert str(replace(reference, digest=f"sha256:{HEX}")) == f"quay.io/org/image:v1@sha256:{HEX}"
 
 
 @pytest.mark.parametrize(
