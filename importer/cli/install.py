@@ -245,11 +245,13 @@ def _operators(done: Installed) -> list[dict[str, Any]]:
 
 def _table(done: Installed) -> list[str]:
     """Return `install` for people."""
+    from common.text import counted
     from importer.cli.cluster_tables import changes_table, findings_lines, installed_lines
 
     if not done.done:
         return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), "Nothing was changed."]
-    return [*changes_table(done.result), f"{done.cluster}.", *installed_lines(done.outcomes)]
+    changed = f"{counted(len(done.result.changed), 'object')} changed"
+    return [*changes_table(done.result), f"{done.cluster}: {changed}.", *installed_lines(done.outcomes)]
 
 
 def _question(would: Installed, *, diff: bool) -> list[str]:
@@ -263,11 +265,9 @@ def _question(would: Installed, *, diff: bool) -> list[str]:
         approval = "there already" if each["present"] else each.get("approval") or "OLM v1"
         rows.append((each["package"], each["version"], each["catalog"], each["namespace"], str(watches), str(approval)))
     listed = columns(rows) if len(rows) > 1 else []
-    return [
-        *listed,
-        *(changes_table(would.result, done=False) if would.result.changes else []),
-        *(diff_table(would.result) if diff else []),
-    ]
+    # Long differences would hide what a person agrees to.
+    differences = diff_table(would.result) if diff else []
+    return [*differences, *listed, *(changes_table(would.result, done=False) if would.result.changes else [])]
 
 
 def _where(would: Installed) -> str:

@@ -9,7 +9,7 @@ what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `public`: quay.io has the catalog of operatorhub.io; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
-disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
+disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `installs`: OLM installs what Subscriptions ask for. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
@@ -162,6 +162,11 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
 
         options = {"update_service": True, "patch": 20} if site.get("releases") else {}
         cluster = stack.enter_context(FakeCluster(site.get("release", "4.18"), **options))
+        if site.get("installs"):
+            cluster.plays_installs = True
+            cluster.add("Namespace", "openshift-operators")
+            metadata = {"name": "global-operators", "namespace": "openshift-operators"}
+            cluster.put({"kind": "OperatorGroup", "metadata": metadata, "spec": {}}, "cluster-version-operator")
         hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False), cluster)
         hall.stock(site)
         if site.get("releases"):
