@@ -328,6 +328,10 @@ def _remarks(one: Placement, placements: Sequence[Placement], around: Surroundin
     if one.chosen.modes is None:
         cause = "which install modes it has is not known"
         yield replace(warning, code=NO_MODE, cause=cause, evidence=(f"{one.group}: {shown(one.group.targets)}",))
+    waiting = [each.package for each in around.subscriptions if each.namespace == one.namespace]
+    if one.fresh and waiting:
+        cause = f"its new OperatorGroup lets OLM install {enumeration(waiting, _SHOWN)} too, which waits for one"
+        yield replace(warning, code=GROUP, subject=f"namespace {one.namespace}", cause=cause)
     if one.group.account:
         cause = f"the OperatorGroup limits its operators to the rights of ServiceAccount {one.group.account}"
         yield replace(warning, code=GROUP, subject=str(one.group), cause=cause)

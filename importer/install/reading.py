@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
+from common.errors import ClusterError
 from importer.cluster.api.client import ForbiddenError
 from importer.cluster.api.discovery import own_sources
 from importer.cluster.kinds import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
+_SHOWN = 5
 _GATE = "NewOLMOwnSingleNamespace"  # openshift/api, features/features.go
 
 
@@ -73,6 +75,12 @@ def offered(client: ClusterClient, release: Release | None, inventory: Inventory
     namespace, record = namespace_for(release), record_namespace(client)
     expected = [each for each in expected_catalogs(client, record) if each.namespace == namespace]
     carried = _carried(client, release, inventory, record) if inventory is not None else {}
+    if inventory is not None and not any(client.get(CATALOG_SOURCE, each, namespace) for each in carried):
+        raise ClusterError(
+            "the cluster has no catalog of the archive",
+            details=[f"CatalogSource {each} in {namespace}" for each in sorted(carried)[:_SHOWN]],
+            hint="Import it first: hub-import deploy; or leave --archive out to install from what the cluster has.",
+        )
     # What is served decides: a catalog may have another content than the archive by now.
     listed = client.list(PACKAGE_MANIFEST, namespace) if release is None or release.lists_packages else None
     if listed is not None:

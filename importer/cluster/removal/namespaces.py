@@ -12,7 +12,7 @@ from importer.cluster.api.client import ForbiddenError
 from importer.cluster.kinds import COPIED_LABEL, Kind, has_own_label
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from importer.cluster.api.client import Body, ClusterClient
 
@@ -74,22 +74,28 @@ def _goes(body: Body, kinds: Collection[str]) -> bool:
 
 def _namespaced(client: ClusterClient) -> Iterator[Kind]:
     """Yield the kinds that have objects in namespaces, each once, as the API server lists them."""
-    groups = client.document("/apis").get("groups") or []
+    groups = _items(client.document("/apis").get("groups"))
     # All versions: Subscriptions are served in another one than the preferred of their group.
-    versions = ["v1", *(str(each.get("groupVersion") or "") for group in groups for each in group.get("versions") or [])]
+    listed = (each for group in groups for each in _items(group.get("versions")))
+    versions = ["v1", *(str(each.get("groupVersion") or "") for each in listed)]
     known: set[tuple[str, str]] = set()
     for version in versions:
         group, _, number = version.rpartition("/")
         if not number or group in _VIEWS:
             continue
-        for each in client.document(f"/apis/{version}" if group else f"/api/{version}").get("resources") or []:
+        for each in _items(client.document(f"/apis/{version}" if group else f"/api/{version}").get("resources")):
             if _is_listed(each) and (group, each["name"]) not in known:
                 known.add((group, each["name"]))
                 yield Kind(group, number, str(each["kind"]), str(each["name"]), namespaced=True)
 
 
-def _is_listed(resource: Any) -> bool:
-    if not isinstance(resource, dict) or resource.get("namespaced") is not True:
+def _items(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list; what is none is left out."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _is_listed(resource: Mapping[str, Any]) -> bool:
+    if resource.get("namespaced") is not True:
         return False
     name, verbs = resource.get("name"), resource.get("verbs")
     # A subresource has a slash in its name; what cannot be deleted is a view.

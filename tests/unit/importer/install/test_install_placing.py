@@ -297,6 +297,13 @@ def test_what_follows_from_version_and_approval_is_said():
     assert codes(place(chosen(offer()), How(), around)) == {"approval-shared"}
 
 
+def test_a_new_group_that_others_wait_for_is_said():
+    around, _ = cluster(subscriptions=(replace(subscribed("there"), package="bar"),))
+    (found,) = place(chosen(offer()), How(namespace="there"), around).findings
+    assert (found.code, found.subject, found.severity) == ("operator-group", "namespace there", "warning")
+    assert "install bar too" in found.cause
+
+
 def test_modes_that_are_not_known_are_asked_for():
     around, _groups = cluster()
     (found,) = errors(place(chosen(offer(())), How(namespace="there"), around))
