@@ -17,9 +17,11 @@ from importer.cluster.kinds import (
     CLUSTER_CATALOG,
     CLUSTER_EXTENSION,
     CLUSTER_SERVICE_VERSION,
+    COPIED_LABEL,
     CRON_JOB,
     DAEMON_SET,
     DEPLOYMENT,
+    IMAGE_STREAM,
     IMAGE_USERS,
     INSTALL_PLAN,
     JOB,
@@ -41,14 +43,14 @@ if TYPE_CHECKING:
     from importer.cluster.api.client import ClusterClient
 
 
-OBJECTS = 250_000  # of one kind; OpenShift is tested with 150,000 pods (docs.openshift.com, *Object maximums*)
-_PAGE = 250
-_LARGE_PAGE = 25  # ClusterServiceVersions, InstallPlans and MachineConfigs have some hundred KB each
+OBJECTS = 50_000  # of one kind: the pages of a list have a limit, too (importer/cluster/api/transport.py)
+_PAGE = 500
+_LARGE_PAGE = 50  # ClusterServiceVersions, InstallPlans, MachineConfigs and ImageStreams have some hundred KB each
 _LONGEST = 512  # characters of a name of an image
 _DEPTH = 64
 # Each cluster has them: that one is not found is no answer.
 _EVERYWHERE = frozenset((POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, REPLICA_SET, JOB, REPLICATION_CONTROLLER, OLD_CRON_JOB))
-_LARGE = frozenset((CLUSTER_SERVICE_VERSION, INSTALL_PLAN, MACHINE_CONFIG))
+_LARGE = frozenset((CLUSTER_SERVICE_VERSION, INSTALL_PLAN, MACHINE_CONFIG, IMAGE_STREAM))
 # A managed field repeats names of fields; the icon of a ClusterServiceVersion is a picture in base64.
 _LEFT_OUT = frozenset(("managedFields", "icon", "base64data"))
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
@@ -124,7 +126,9 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
                 found.names.setdefault(name, where)
         return body if kept else None
 
-    query = Query(OBJECTS, page=_LARGE_PAGE if kind in _LARGE else _PAGE)
+    # OLM copies a ClusterServiceVersion into every namespace that its operator watches; the original is among them.
+    copies = COPIED_LABEL if kind is CLUSTER_SERVICE_VERSION else ""
+    query = Query(OBJECTS, absent=copies, page=_LARGE_PAGE if kind in _LARGE else _PAGE)
     try:
         scanned = client.scan(kind, note, query)
     except ForbiddenError as error:

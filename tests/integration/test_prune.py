@@ -7,20 +7,28 @@ import subprocess
 
 import pytest
 
+from common.archive.reader import Archive
+from common.archive.signature import Algorithm, Signer, Verifier, make_keys
 from common.errors import ClusterError, ExitCode, RegistryError, UsageError
 from common.mapping import Mirror
 from common.oci import media_types
 from common.progress import Silent
+from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from importer import workflow
+from importer.cluster.resources.permissions import PRUNE_NAME, reading_images, roles
 from importer.prune import plan as plans
 from importer.prune.delete import execute
 from importer.prune.run import PruneRequest, prune_plan
+from importer.records.document import head_of
 from importer.records.listing import remembered
+from importer.records.store import RecordStore
 from importer.settings import ImportSettings
 from tests.fakes import registry_profiles, registry_profiles_closed
 from tests.fakes.archives import Content, noise, written
+from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, Fault
+from tests.fakes.cluster_rbac import Roles
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
@@ -67,13 +75,13 @@ class Site:
     """A mirror with archives, and the requests of a person there."""
 
     def __init__(self, registry, folder, product=None):
-        self.registry, self.product = registry, product
+        self.registry, self.product = registry, product  # a fake one, or docker-registry itself
         prefix = product.prefix if product else PREFIX
         options = dict(zip(product.options[::2], product.options[1::2], strict=True)) if product else {}
         depth = options.get("--max-path-components")
         self.mirror = Mirror.parse(f"{registry.host}/{prefix}", max_path_components=int(depth) if depth else None)
         environ = {"HOME": str(folder)}
-        if registry.auth:
+        if getattr(registry, "auth", None):
             (folder / "auth.json").write_text(json.dumps({"auths": {registry.host: {"auth": basic()}}}))
             environ["REGISTRY_AUTH_FILE"] = str(folder / "auth.json")
         self.settings = RegistrySettings(insecure=frozenset({registry.host}), environ=environ, system_root=folder)
@@ -163,7 +171,7 @@ def test_archives_that_are_named_stay(site, archives):
         site.plan(named=("nothing",))
 
 
-@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("step", [2, *more([0, 1, 3])])
 def test_interrupted_at_any_step_and_run_again_it_ends_the_same(site, archives, step):
     site.push(*archives)
     plan = site.plan()
@@ -343,7 +351,7 @@ _CHILDREN = [noise(name, 400) for name in ("amd64", "arm64")]
 MANY = index([image([each], platform=name) for each, name in zip(_CHILDREN, ("linux/amd64", "linux/arm64"), strict=True)])
 
 
-@pytest.mark.parametrize("name", ["Harbor", "Quay", *more(sorted(PRODUCTS.keys() - {"Harbor", "Quay"}))])
+@pytest.mark.parametrize("name", ["Harbor", *more(sorted(PRODUCTS.keys() - {"Harbor"}))])
 def test_each_product_deletes_or_says_why_not(archives, tmp_path, name):
     product = PRODUCTS[name]
     with product.registry() as registry:
@@ -385,41 +393,42 @@ def blobs_of(server):
 def test_docker_registry_frees_what_the_plan_said(archives, tmp_path, keep):
     """The real one, with its own garbage collection."""
     with docker_registry(tmp_path, name="mirror") as server:
-        folder = tmp_path / "home"
-        folder.mkdir()
-        place = ("--registry", f"{server.host}/ocp", "--insecure", server.host)
-        for archive in archives:
-            assert run("hub-import", "push", archive.found.directories[0], *place).status == 0
+        site = Site(server, tmp_path)
+        site.push(*archives)
         before = blobs_of(server)
-        asked = (*place, "--no-cluster", "--keep-last", str(keep), "--output", tmp_path / "plan.json", "--format", "json")
-        planned = run("hub-import", "prune", *asked)
-        assert planned.status == 0, planned.stderr
-        assert len(planned.json["deletions"]) == 3 - keep
-        refused = run("hub-import", "prune", "--plan", tmp_path / "plan.json", "--no-cluster", "--insecure", server.host)
-        assert (refused.status, "--yes" in refused.stderr) == (2, True)
+        plan = site.plan(keep_last=keep)
+        assert len(plan.deletions) == 3 - keep
         assert blobs_of(server) == before
-        done = run(
-            *("hub-import", "prune", "--plan", tmp_path / "plan.json", "--yes", "--no-cluster", "--insecure", server.host),
-            *("--format", "json"),
-        )
-        assert done.status == 0, done.stderr
-        assert done.json["bytes"] == planned.json["bytes"]
-        again = run(
-            *("hub-import", "prune", "--plan", tmp_path / "plan.json", "--yes", "--no-cluster", "--insecure", server.host),
-            *("--format", "json"),
-        )
-        assert (again.status, again.json["deleted"], again.json["gone"]) == (0, [], 3 - keep)
+        result = site.run(plan)
+        assert (result.exit_code, result.bytes) == (ExitCode.DONE, plan.bytes)
+        again = site.run(plan)
+        assert (again.exit_code, again.deleted, again.gone) == (ExitCode.DONE, [], 3 - keep)
         config = server.root.parent / "config.yml"
         program = require("docker-registry")
         subprocess.run([program, "garbage-collect", str(config)], check=True, capture_output=True)
         after = blobs_of(server)
-        assert sum(before.values()) - sum(after.values()) == planned.json["bytes"]
+        assert sum(before.values()) - sum(after.values()) == plan.bytes > 1800
         assert set(after) < set(before)
         # What stays can be pulled: a push finds everything that the kept archive needs.
-        left = run("hub-import", "push", archives[2].found.directories[0], *place, "--heal", "--format", "json")
-        assert (left.status, left.json["uploaded"]) == (0, 0), left.stdout
+        left = workflow.push(archives[2], ImportSettings(site.mirror, site.settings, heal=True), Silent())
+        assert (left.exit_code, left.uploaded) == (ExitCode.DONE, 0)
 
 
+def test_the_command(site, archives, tmp_path):
+    site.push(*archives)
+    place = ("--insecure", site.registry.host, "--no-cluster", "--format", "json")
+    planned = run("hub-import", "prune", "--registry", str(site.mirror), *place, "--output", tmp_path / "plan.json")
+    assert planned.status == 0, planned.stderr
+    assert json.loads((tmp_path / "plan.json").read_bytes()) == planned.json
+    refused = run("hub-import", "prune", "--plan", tmp_path / "plan.json", *place)
+    assert (refused.status, "Pass --yes" in refused.stderr) == (2, True)
+    assert len(site.archives) == 3
+    done = run("hub-import", "prune", "--plan", tmp_path / "plan.json", "--yes", *place)
+    assert (done.status, done.json["bytes"], done.json["ok"]) == (0, planned.json["bytes"], True)
+    assert len(done.json["deleted"]) == 2
+
+
+@pytest.mark.more
 def test_options_that_do_not_go_together(tmp_path):
     plan = tmp_path / "plan.json"
     plan.write_text("{}")
@@ -431,3 +440,88 @@ def test_options_that_do_not_go_together(tmp_path):
     ):
         done = run("hub-import", "prune", *arguments)
         assert (done.status, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_record_that_the_key_did_not_sign_neither_deletes_nor_pushes_out_others(site, archives, tmp_path):
+    """Any account that may push below the prefix can write one, with any date and any content."""
+    make_keys(tmp_path / "key.pem", tmp_path / "key.pub", Algorithm.ED25519)
+    signer, key = Signer.load(tmp_path / "key.pem"), Verifier.load(tmp_path / "key.pub")
+    site.push(*archives)
+    writer = RegistryClient(site.settings, clock=FakeClock().clock, pushes_to=frozenset({str(site.mirror)}))
+    store = RecordStore(writer, site.mirror)
+    for archive in archives:
+        store.remove(head_of(archive.digest, site.mirror, "").tag)
+        head = head_of(archive.digest, site.mirror, "2026-02-01T00:00:00Z")
+        store.write(head, archive.inventory.created, archive.found.raw, (signer.sign(archive.found.raw),))
+    # It says that others' image is ours, and that it is the newest archive of all groups.
+    theirs = site.registry.add_image("ocp/org/theirs", image([noise("theirs", 100)]), "v1")
+    assert theirs
+    forged = dated(tmp_path, 28, {"quay.io/org/app:v9": [noise("theirs", 100)], "quay.io/org/shared:v1": [SHARED]})
+    store.write(head_of(forged.digest, site.mirror, ""), forged.inventory.created, forged.found.raw)
+    without = {one.digest for one in site.plan().deletions}
+    assert root(archives[2]) in without, "without a key the newest record counts"
+    plan = site.plan(key=key)
+    assert {one.digest for one in plan.deletions} == {root(archives[0]), root(archives[1])}
+    with pytest.raises(UsageError, match="another key"):
+        site.run(plan)
+    site.run(plan, key=key)
+    assert root(archives[2]) in site.stored["ocp/org/app"]
+    assert forged.digest in site.archives, "it is no reason to delete, and stays"
+
+
+def exported(source, folder, tag, epoch):
+    done = run(
+        *("hub-export", "create", "--image", f"{source.host}/org/signed:{tag}", "--insecure", source.host, "--output", folder),
+        env={"SOURCE_DATE_EPOCH": str(epoch)},
+    )
+    assert done.status == 0, done.stderr
+    return Archive.open([folder])
+
+
+def test_the_list_of_referrers_goes_with_its_image(tmp_path):
+    """docker-registry has no referrers API: a push lists them under a fallback tag, which no inventory has."""
+    subject, newer = image([noise("subject", 200)]), image([noise("newer", 200)])
+    sbom = image([noise("sbom", 100)], subject=subject.descriptor, artifact_type="application/spdx+json")
+    with FakeRegistry() as source, FakeRegistry(referrers=False) as registry:
+        source.add_image("org/signed", subject, tag="v1")
+        source.add_image("org/signed", sbom)
+        source.add_image("org/signed", newer, tag="v2")
+        site = Site(registry, tmp_path)
+        site.push(exported(source, tmp_path / "first", "v1", 1767225600), exported(source, tmp_path / "next", "v2", 1767830400))
+        fallback, repository = f"sha256-{subject.digest[7:]}", site.repository("org/signed")
+        assert fallback in repository.tags
+        plan = site.plan()
+        assert {one.digest for one in plan.deletions} == {subject.digest, sbom.digest}
+        assert plan.lists == {"ocp/org/signed": (fallback,)}
+        assert site.run(plan).exit_code is ExitCode.DONE
+        assert fallback not in repository.tags
+        assert set(repository.manifests) == {newer.digest}
+
+
+def test_the_roles_for_prune_let_it_read_and_nothing_else(site, archives, cluster, tmp_path):
+    """Catalogs that nothing is installed from are shown with the command that removes them."""
+    site.push(*archives)
+    kubeconfig = cluster.kubeconfig(tmp_path)
+    namespace, own = "openshift-marketplace", {"app.kubernetes.io/managed-by": "hub-import"}
+    for name, labels in (("unused", own), ("used", own), ("cs-redhat-v4-18", {}), ("others", {})):
+        source = {
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"sourceType": "grpc", "image": "r/a:1"},
+        }
+        cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "CatalogSource", **source})
+    wanted = {"name": "op", "source": "used", "sourceNamespace": namespace, "channel": "stable"}
+    subscription = {"metadata": {"name": "op", "namespace": namespace}, "spec": wanted}
+    cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "Subscription", **subscription})
+    documents = roles(reading_images(), PRUNE_NAME)
+    assert {verb for each in documents for rule in each["rules"] for verb in rule["verbs"]} == {"list"}
+    cluster.roles = granted = Roles(documents)
+    plan = site.plan(clusters=(kubeconfig,))
+    assert granted.denied == []
+    assert {(one.name, one.own) for one in plan.unused_catalogs} == {("unused", True), ("cs-redhat-v4-18", False)}
+    assert any(one.command == "oc delete catalogsource unused -n openshift-marketplace" for one in plan.unused_catalogs)
+    # One kind fewer, and nothing is planned.
+    for each in documents:
+        each["rules"] = [rule for rule in each["rules"] if rule["resources"] != ["statefulsets"]]
+    cluster.roles = Roles(documents)
+    with pytest.raises(ClusterError, match="nothing was planned"):
+        site.plan(clusters=(kubeconfig,))
