@@ -231,10 +231,7 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
     stays = [f"{counted(count, 'image')} stay: {why}" for why, count in sorted(reasons.items(), key=lambda one: -one[1])]
     repositories = len({one.repository for one in plan.deletions})
     where = f"{counted(repositories, 'repository', 'repositories')} of {plan.registry}"
-    total = (
-        f"{counted(len(plan.deletions), 'manifest')} in {where}"
-        f": {size_text(plan.bytes)} become free, less what other prefixes share"
-    )
+    total = f"{counted(len(plan.deletions), 'manifest')} in {where}: up to {size_text(plan.bytes)} become free"
     asked = f"asked: {enumeration(plan.clusters, _NAMED)}" if plan.clusters else "no cluster was asked (--no-cluster)"
     return paragraphs(
         columns(archives),

@@ -6,6 +6,7 @@ Parents go before children, manifests before records: what an interrupted run le
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _OFF = frozenset((400, 405, 501))
 _TRIAL = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}'
 _SHOWN = 5
+_CHILDREN_FIRST = re.compile(r"\bchild(?:ren)?\b", re.IGNORECASE)  # an index that is refused because its manifests are there
 _LOG = logging.getLogger(__name__)
 
 
@@ -118,7 +120,7 @@ class _Run:
         """Delete manifests, repository by repository, then records."""
         wanted = self._still_wanted()
         self._require_deletion()
-        self.progress.begin(f"deleting {counted(len(wanted), 'manifest')}", len(wanted), "")
+        self.progress.begin(f"deleting {counted(len(wanted), 'manifest')}", len(wanted), "manifests")
         try:
             with workers(self.request.jobs, "prune") as pool:
                 for repository in dict.fromkeys(one.repository for one in wanted):
@@ -187,15 +189,32 @@ class _Run:
         needed = self._needed_by_now(repository, pool)
         waiting = [one for one in wanted if not self._spared(one, needed)]
         refused: dict[Digest, HubError] = {}
-        # Again as long as something goes: some registries refuse a child before its parent, others a parent before its child.
+        # Again as long as something goes: a registry may refuse a manifest as long as another one is there.
         while waiting:
-            left = [one for one in waiting if not self._delete(one, refused)]
+            left = self._pass(waiting, refused)
             if len(left) == len(waiting):
                 break
             waiting = left
-        for one in waiting:
-            self.result.refused.append(Spared(one.repository, one.digest, refused[one.digest].message))
+        self.result.refused += [Spared(one.repository, one.digest, refused[one.digest].message) for one in waiting]
         self._delete_lists(repository)
+
+    def _pass(self, waiting: Sequence[Deletion], refused: dict[Digest, HubError]) -> list[Deletion]:
+        """Delete manifests of one repository, parents first; return those that are left."""
+        left: list[Deletion] = []
+        below: dict[Digest, HubError] = {}  # what stays because an index stays that names it
+        closed: HubError | None = None
+        for one in waiting:
+            if (why := closed or below.get(one.digest)) is not None:
+                refused[one.digest] = why
+            elif self._delete(one, refused):
+                continue
+            left.append(one)
+            error = refused[one.digest]
+            # The right to delete may be one of the project, or of the repository; those of others are tried.
+            closed = error if isinstance(error, AuthenticationError) else closed
+            if not _CHILDREN_FIRST.search(error.message):
+                below.update(dict.fromkeys(self.found.known.documents[one.digest].children, error))
+        return left
 
     def _needed_by_now(self, repository: str, pool: ThreadPoolExecutor) -> Mapping[Digest, str]:
         """Return the manifests that a tag leads to which the survey did not see, and what is below them."""
@@ -230,12 +249,12 @@ class _Run:
         return one.digest in needed
 
     def _delete(self, one: Deletion, refused: dict[Digest, HubError]) -> bool:
-        """Delete a manifest; False: the registry refuses it. Raises what would be said of every other one too."""
+        """Delete a manifest; False: the registry refuses it. Raises RegistryUnreachableError."""
         try:
             self.client.delete(Reference(self.request.mirror.host, one.repository).pinned(one.digest))
         except NotFoundError:
             self.result.gone += 1  # deleted with its parent, or by another run
-        except (AuthenticationError, RegistryUnreachableError):
+        except RegistryUnreachableError:
             raise
         except (RegistryError, ContentError) as error:
             refused[one.digest] = error

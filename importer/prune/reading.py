@@ -41,7 +41,9 @@ class MirrorReader:
         for image in known.images():
             for tag in image.tags:
                 explained.setdefault(image.repository, {}).setdefault(tag, set()).add(image.digest)
-        self.progress.begin(f"reading {counted(len(names), 'repository', 'repositories')} of the mirror", len(names), "")
+        self.progress.begin(
+            f"reading {counted(len(names), 'repository', 'repositories')} of the mirror", len(names), "repositories"
+        )
         try:
             with workers(self.jobs, "prune") as pool:
                 return {name: self.repository(name, explained.get(name, {}), pool) for name in names}
@@ -103,7 +105,7 @@ class MirrorReader:
     def present(self, doomed: Mapping[str, Iterable[Digest]]) -> dict[str, tuple[Digest, ...]]:
         """Return those of manifests that are there, in their order."""
         asked = [(name, digest) for name, digests in doomed.items() for digest in digests]
-        self.progress.begin(f"asking for {counted(len(asked), 'manifest')}", len(asked), "")
+        self.progress.begin(f"asking for {counted(len(asked), 'manifest')}", len(asked), "manifests")
         found: dict[str, list[Digest]] = {}
         with workers(self.jobs, "prune") as pool:
             answers = pool.map(lambda one: self.client.head(Reference(self.host, one[0]).pinned(one[1])), asked)

@@ -5,11 +5,15 @@ Whatever is not read could be what is needed: an object, a namespace or a kind t
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+import urllib.parse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from common.errors import ClusterError
+from common.errors import ClusterError, ContentError
+from common.oci.compression import decompressed
 from common.oci.image import Digest
 from importer.cluster.api.client import Body, ForbiddenError, Query, connect
 from importer.cluster.kinds import (
@@ -48,6 +52,7 @@ _PAGE = 500
 _LARGE_PAGE = 50  # ClusterServiceVersions, InstallPlans, MachineConfigs and ImageStreams have some hundred KB each
 _LONGEST = 512  # characters of a name of an image
 _DEPTH = 64
+_MAX_FILE = 16 * 1024 * 1024  # of a MachineConfig, unpacked
 # Each cluster has them: that one is not found is no answer.
 _EVERYWHERE = frozenset((POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, REPLICA_SET, JOB, REPLICATION_CONTROLLER, OLD_CRON_JOB))
 _LARGE = frozenset((CLUSTER_SERVICE_VERSION, INSTALL_PLAN, MACHINE_CONFIG, IMAGE_STREAM))
@@ -159,6 +164,8 @@ def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:
         elif isinstance(value, list) and depth < _DEPTH:
             waiting += [(key, each, depth + 1) for each in value]
         elif isinstance(value, str):
+            if value.startswith("data:"):
+                waiting.append(("", _content_of(value), depth))
             for found in _DIGEST.findall(value):
                 yield Digest(found), ""
             for found in _NAME.findall(value):
@@ -166,6 +173,19 @@ def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:
             # `nginx`, or `app:v1`: a name without a host, where the field says that it is an image.
             if key in _IMAGES and value and len(value) <= _LONGEST and "@" not in value:
                 yield None, value
+
+
+def _content_of(url: str) -> str:
+    """Return the text in a data URL (RFC 2397): ignition has files so, such as CRI-O's with the pause image; empty in doubt."""
+    head, _, content = url.partition(",")
+    raw = urllib.parse.unquote_to_bytes(content)
+    try:
+        if head.endswith(";base64"):
+            raw = base64.b64decode(raw)
+        raw = b"".join(decompressed(iter([raw]), _MAX_FILE))
+    except (binascii.Error, ValueError, ContentError):
+        return ""
+    return raw.decode("utf-8", "replace")
 
 
 def _unused(

@@ -9,7 +9,7 @@ import pytest
 
 from common.archive.reader import Archive
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
-from common.errors import ClusterError, ExitCode, RegistryError, UsageError
+from common.errors import ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
 from common.mapping import Mirror
 from common.oci import media_types
 from common.progress import Silent
@@ -171,19 +171,58 @@ def test_archives_that_are_named_stay(site, archives):
         site.plan(named=("nothing",))
 
 
-@pytest.mark.parametrize("step", [2, *more([0, 1, 3])])
+class Cut(Silent):
+    """Progress of a run that is interrupted after some steps."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after, self.deleting = after, False
+
+    def begin(self, what, _total, _unit=""):
+        self.deleting = what.startswith("deleting")
+
+    def advance(self, _size, _item="", *, moved=True):
+        self.after -= self.deleting
+        if self.after < 0:
+            raise InterruptedByUserError("interrupted")
+
+
+@pytest.mark.parametrize("step", [1, *more([0])])
 def test_interrupted_at_any_step_and_run_again_it_ends_the_same(site, archives, step):
     site.push(*archives)
     plan = site.plan()
-    # Three manifests and records are deleted, and the trial before them.
-    site.registry.fault("DELETE", "/manifests/", skip=step, status=403)
-    with pytest.raises(RegistryError):
-        site.run(plan)
+    request = site.request(keep_last=plan.keep_last, named=plan.named)
+    with pytest.raises(InterruptedByUserError):
+        execute(plan, request, Cut(step))
     assert root(archives[2]) in site.stored["ocp/org/app"]
+    assert len(site.stored["ocp/org/app"]) == 2 - step, "the manifest is deleted, and its progress is not"
+    assert len(site.archives) == 3, "records go last"
     result = site.run(plan)
-    assert result.exit_code is ExitCode.DONE
+    assert (result.exit_code, result.gone) == (ExitCode.DONE, step + 1)
     assert site.stored == {"ocp/org/app": {root(archives[2])}, "ocp/org/shared": {root(archives[2], 1)}}
     assert list(site.archives) == [archives[2].digest]
+
+
+def test_an_interruption_between_records_is_continued(site, archives):
+    site.push(*archives)
+    plan = site.plan()
+    site.registry.fault("DELETE", "/hub-airgap-archives/manifests/", skip=2, status=403)  # the trial and one record before it
+    with pytest.raises(RegistryError):
+        site.run(plan)
+    assert len(site.archives) == 2
+    assert site.run(plan).exit_code is ExitCode.DONE
+    assert list(site.archives) == [archives[2].digest]
+
+
+def test_an_account_that_may_not_delete_in_one_repository(site, archives):
+    site.push(*archives)
+    plan = site.plan()
+    site.registry.fault("DELETE", "/org/app/manifests/", status=403, times=99)
+    result = site.run(plan)
+    assert result.exit_code is ExitCode.PROBLEMS
+    assert {one.digest for one in result.refused} == {root(each) for each in archives[:2]}
+    assert len(site.registry.log("DELETE", "/org/app/manifests/")) == 1, "one refusal is enough"
+    assert len(site.archives) == 3
 
 
 def test_a_tag_that_was_set_since_the_plan_keeps_its_image(site, archives):
@@ -525,3 +564,40 @@ def test_the_roles_for_prune_let_it_read_and_nothing_else(site, archives, cluste
     cluster.roles = Roles(documents)
     with pytest.raises(ClusterError, match="nothing was planned"):
         site.plan(clusters=(kubeconfig,))
+
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@pytest.mark.parametrize("order", ["neither", *more(["parents", "children"])])
+def test_an_index_and_its_manifests(tmp_path, order):
+    """A registry may want either first; where it deletes the index in no order, its manifests stay."""
+    many = index([image([noise(f"{each} of the index", 90)], platform=each) for each in PLATFORMS])
+    children = {each.digest for each in many.manifests}
+    with FakeRegistry() as source, FakeRegistry() as registry:
+        source.add_image("org/signed", many, tag="v1")
+        source.add_image("org/signed", image([noise("newer", 200)]), tag="v2")
+        site = Site(registry, tmp_path)
+        site.push(exported(source, tmp_path / "first", "v1", 1767225600), exported(source, tmp_path / "next", "v2", 1767830400))
+        plan = site.plan()
+        assert plan.deletions[0].digest == many.digest, "the index first"
+        stored = site.repository("org/signed").manifests
+        if order == "parents":
+            registry.profile = Profile(referenced=Refusal(412, "PRECONDITION", "referenced by others"))
+        elif order == "children":
+            registry.fault(
+                "DELETE",
+                f"/manifests/{many.digest}",
+                status=409,
+                body=b'{"errors": [{"code": "X", "message": "it has children"}]}',
+            )
+        else:
+            registry.fault("DELETE", f"/manifests/{many.digest}", status=409, times=9)
+        result = site.run(plan)
+        if order == "neither":
+            assert {one.digest for one in result.refused} == {many.digest, *children}
+            assert {many.digest, *children} <= set(stored)
+        else:
+            assert result.exit_code is ExitCode.DONE, result
+            assert children.isdisjoint(stored)
+            assert many.digest not in stored

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import urllib.parse
+
 import pytest
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, ManifestRecord
 from common.mapping import Mirror
+from common.oci.compression import gzip
 from common.oci.image import Digest, digest_of
 from importer.prune.known import Known
 from importer.prune.usage import images_in
@@ -117,6 +121,10 @@ def test_a_release_stays_as_a_whole_with_its_signatures():
         ({"metadata": {"annotations": {"alm-examples": '[{"spec": {"image": "quay.io/x/y:2"}}]'}}}, set(), {"quay.io/x/y:2"}),
         ({"metadata": {"managedFields": [{"x": f"a@{digest_of(b'3')}"}]}, "spec": {"icon": "quay.io/x/y:2"}}, set(), set()),
         ({"status": {"history": [{"image": f"quay.io/ocp@{digest_of(b'4')}", "version": "4.18.1"}]}}, {digest_of(b"4")}, set()),
+        # openshift/machine-config-operator, templates/common/_base/files/container-registries and crio: encoded, or packed
+        ({"source": "data:," + urllib.parse.quote(f'pause_image = "quay.io/ocp@{digest_of(b"5")}"', safe="")}, {digest_of(b"5")}, set()),
+        ({"source": "data:;base64," + base64.b64encode(gzip(f"x quay.io/a/b:v1 y@{digest_of(b'6')}".encode())).decode()}, {digest_of(b"6")}, {"quay.io/a/b:v1"}),
+        ({"source": "data:;base64,%%%"}, set(), set()),
         ({"spec": {"url": "https://example.com/path:8080/x", "text": "no image: at all", "time": "2026-01-01T12:00:00Z"}}, set(), set()),
     ],
 )  # fmt: skip
