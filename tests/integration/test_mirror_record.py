@@ -9,6 +9,7 @@ import pytest
 
 from common.archive import receipt as receipts
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
+from common.archive.volume import entry_header
 from common.errors import ContentError, ExitCode
 from common.oci import media_types
 from common.oci.image import digest_of
@@ -258,8 +259,9 @@ def test_what_is_read_back_is_checked(archive, tmp_path):
 
 @pytest.mark.more
 def test_a_record_that_unpacks_to_more_than_an_inventory_is_refused():
-    with pytest.raises(ContentError, match="more than"):
-        document.decode(f"archive-{'4' * 64}", document.gzip(bytes(540 * 1024 * 1024)))
+    with pytest.raises(ContentError, match="grows past its limit"):
+        size = 540 * 1024 * 1024
+        document.decode(f"archive-{'4' * 64}", document.gzip(entry_header("other", size) + bytes(size)))
 
 
 def test_heal_writes_a_record_that_cannot_be_read_again(archive, tmp_path):
