@@ -18,6 +18,7 @@ from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
 from common.text import counted
 from importer.archive.checksum_files import NOTHING, ChecksumFiles, Neighbours, is_file
+from importer.archive.left_out import left_out_text
 from importer.archive.volume_check import CheckedVolume, VolumeCheck, pieces_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
     `name` may be empty. `repairable`: the damaged volumes that have a parity file next to them.
-    `neighbours`: what is next to the volumes and not signed with the given key.
+    `neighbours`: what is next to the volumes and not signed with the given key. `left_out`: the images that it never had.
     """
 
     inventory: Digest
@@ -72,6 +73,7 @@ class VerifyResult:
     is_trusted: bool = True
     repairable: tuple[str, ...] = ()
     neighbours: Neighbours = NOTHING
+    left_out: str = ""
 
     @property
     def heading(self) -> str:
@@ -163,6 +165,7 @@ def _result(
         checked=sum(result.checked for result in results) + len(split),
         bad=tuple(_bad(archive, bad)),
         is_trusted=archive.found.is_trusted,
+        left_out=left_out_text(archive.inventory),
         repairable=tuple(
             archive.inventory.volumes[number - 1].name for number in sorted(damaged) if _has_parity(archive, number)
         ),

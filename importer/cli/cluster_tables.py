@@ -162,7 +162,9 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     # Long diffs hid the question at the end; they are shown on request.
     diffs = diff_table(would.result) if diff else []
     noted = [*problem_lines(would.problems), *_noted(would.notes)]
-    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators)]
+    # Known since the export, and decisive here: the operators would be listed, and their pods could not start.
+    lacking = [f"warning: {would.left_out}"] if would.left_out else []
+    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators), *lacking]
 
 
 def diff_table(result: ApplyResult) -> list[str]:

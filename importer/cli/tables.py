@@ -153,6 +153,8 @@ def verify_table(
     return [
         *lines,
         f"{counted(result.checked, 'blob')} checked: the archive is {verdict}",
+        # `whole` is said of the files: an officer would take it for all that was asked for.
+        *([f"warning: {result.left_out}"] if result.left_out else []),
         *lasted(taken, ("checking", "checked")),
         *then,
     ]

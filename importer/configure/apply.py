@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from common.errors import ClusterError, ExitCode, of_problems
 from common.text import enumeration, shortened
 from importer import mapping
+from importer.archive.left_out import left_out_text
 from importer.cluster import preflight
 from importer.cluster.api.account import account_of
 from importer.cluster.api.client import connect
@@ -61,6 +62,7 @@ class Applied:
     `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
     `notes`: the steps left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
     in the catalogs of the archive. `installed`: what became of those that the archive lists for installation.
+    `left_out`: the images that it lacks, as text; empty where it lacks none.
     """
 
     result: ApplyResult
@@ -75,6 +77,7 @@ class Applied:
     updates: tuple[Update, ...] = ()
     packages: tuple[str, ...] = ()
     installed: tuple[Outcome, ...] = ()
+    left_out: str = ""
 
     @property
     def well(self) -> bool:
@@ -97,7 +100,8 @@ class Applied:
         if not any(each.kind == CATALOG_SOURCE.name for each in self.result.changes):
             done = "No catalog was given to OLM."
         unseen = [each for each in self.findings if each.code in (UNSEEN_RULES, RULES_MISSING)]
-        return " ".join([done, *(_sentence(each) for each in unseen)])
+        lacking = [f"Warning: {self.left_out}."] if self.left_out else []
+        return " ".join([done, *(_sentence(each) for each in unseen), *lacking])
 
 
 def _sentence(finding: Finding) -> str:
@@ -137,7 +141,7 @@ def preview(
     with connect(cluster.kubeconfig, cluster.context) as client:
         identity = identify(client, cluster.release)
         met(identity, "" if cluster.dry_run else account_of(client))
-        planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity))
+        planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity), archive)
     seen(planned)
     # A dry run shows its findings as its result.
     if not cluster.dry_run:
@@ -163,7 +167,7 @@ def apply(
     with connect(cluster.kubeconfig, cluster.context) as client:
         # Planned again after a push of hours: the cluster may have changed since `preview`.
         plan = make_plan(client, archive, images, settings, cluster)
-        planned = _preflight(client, plan)
+        planned = _preflight(client, plan, archive)
         if find_missing is not None:
             # Those that were never pushed are in the problems of the inventory and of the plan.
             pushed = mapping.pushed_images(archive.inventory, images)
@@ -228,7 +232,7 @@ def _updates(plan: ClusterPlan) -> tuple[Update, ...]:
     return ()
 
 
-def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
+def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive) -> Applied:
     """Return what would change, with all findings. Raises ClusterError, at once for missing permissions."""
     findings = list(preflight.permissions(client, plan.intent))
     refuse(findings)  # every further read, the dry run on the server included, would fail with 403
@@ -248,6 +252,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
         notes=plan.built.notes,
         updates=plan.releases.foreseen,
         packages=tuple(sorted({name for each in plan.expected for name in each.packages})),
+        left_out=left_out_text(archive.inventory),
     )
 
 

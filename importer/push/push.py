@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ATTACHED, ImageKind, Inventory, Problem
+from common.archive.inventory import ImageKind, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers
@@ -19,6 +19,7 @@ from common.registry.manifest_writer import ImmutableTagError
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import HostFailures, copy, gone
+from importer.archive.left_out import left_out_images
 from importer.mapping import Closure, Completion, MappedImage, components_of, left_out_payloads, pushed_images
 from importer.push.failures import is_shared, note_blobs, note_images
 from importer.push.mirror_state import MirrorState, query_mirror
@@ -71,7 +72,7 @@ def push(
         present=found.present,
         left=max(left - waiting, 0),  # what no volume here and no other process has is said of `waiting`
         # Images that the archive holds in part belong to no volume; the push of the whole archive reports them, once.
-        left_out=_count_left_out(archive.inventory) if partition.is_whole else 0,
+        left_out=len(left_out_images(archive.inventory)) if partition.is_whole else 0,
         export_problems=_left_out(archive.inventory) if partition.is_whole else [],
     )
 
@@ -133,12 +134,6 @@ def _mirror_state(
     needed, known = map(partition.closure.repositories, images)
     away = [digest for digest in needed if partition.owns(digest) and not archive.is_available(digest)]
     return query_mirror(away, needed, known, records=archive.inventory.blobs, client=client, pool=pool)
-
-
-def _count_left_out(inventory: Inventory) -> int:
-    # Signatures and attachments do not count: operators run without them, and their absence is a warning
-    # (docs/reference/registry.md).
-    return sum(1 for image in inventory.images if not image.complete and image.kind not in ATTACHED)
 
 
 def _left_out(inventory: Inventory) -> list[Problem]:

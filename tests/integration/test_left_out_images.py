@@ -1,0 +1,62 @@
+"""An archive without an image of an operator: who verifies, approves or deploys it reads so before anything is changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sites import CATALOG, Site, add_catalog
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+
+LEFT_OUT = (
+    "1 image, of beta: not in the archive, because it could not be fetched when it was made "
+    "(hub-import inspect has the details)"
+)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    with FakeRegistry() as source:
+        add_catalog(source)
+        del source.repositories["example/beta-operand"]
+        selected = [
+            "--catalog",
+            f"{source.host}/{CATALOG}:v1",
+            "--package",
+            "alpha",
+            "--package",
+            "beta",
+            "--skip-dependencies",
+        ]
+        options = ["--insecure", source.host, "--signatures", "ignore", "--output", tmp_path / "out"]
+        assert run("hub-export", "create", *selected, *options).status == 3
+    return tmp_path / "out"
+
+
+def test_it_is_said_by_verify_and_before_the_question(archive, tmp_path):
+    lines = run("hub-import", "verify", archive).stdout.splitlines()
+    whole = next(number for number, line in enumerate(lines) if line.endswith("the archive is whole"))
+    assert lines[whole + 1] == f"warning: {LEFT_OUT}"
+    with FakeRegistry() as mirror, FakeCluster("4.18") as cluster:
+        site = Site(cluster, mirror, archive, tmp_path)
+        place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host]
+        shown = site.text("deploy", archive, *place, *site.trust, "--dry-run")
+        assert shown.stdout.splitlines()[-3] == f"warning: {LEFT_OUT}"
+        assert "no drain" in shown.stdout.splitlines()[-2]
+
+
+@pytest.mark.parametrize("command", more(["deploy", "apply"]))
+def test_it_is_the_last_word_after_a_change(archive, tmp_path, command):
+    with FakeRegistry() as mirror, FakeCluster("4.18") as cluster:
+        site = Site(cluster, mirror, archive, tmp_path)
+        place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host]
+        if command == "apply":
+            assert run("hub-import", "push", archive, *place).status == 3
+        page = ["--report", tmp_path] if command == "deploy" else []
+        done = site.text(command, archive, *place, *site.trust, "--yes", *page)
+        assert f"warning: {LEFT_OUT}" in done.stderr.splitlines()
+        assert done.stdout.splitlines()[-1] == f"OLM lists what the archive carries: alpha, beta. Warning: {LEFT_OUT}."
