@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from common.cli import terminal
+from common.cli import accounts, terminal
 from common.cli.help import as_flag, print_help, usage
 from common.errors import ExitCode, UsageError
 from common.oci.reference import DOCKER, is_host, scheme_of, without_docker
@@ -84,6 +84,7 @@ class Group(_Helped, TyperGroup):
         """Parse the begin of a command line."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
+        _hide_passwords(args)
         if not args:  # typer draws this with rich, 0.1 s
             self.format_help(ctx, None)
             raise typer.Exit(int(ExitCode.USAGE))
@@ -116,7 +117,7 @@ class Group(_Helped, TyperGroup):
         if first.startswith("-") and (row is None or row.way is Way.WORKS):
             message = f"{first}: no option of {program}"
             raise UsageError(message, hint=lines.whole(program, args, self.commands) or self._of_commands(ctx, first, known))
-        message = f"{lines.public(typed)}: no command of {program}"
+        message = f"{accounts.public(typed)}: no command of {program}"
         if row is not None:
             rest = [*args[:ahead], *words[typed.count(" ") + 1 :]]
             raise UsageError(message, hint=lines.for_command(row, program, typed, rest, self.commands))
@@ -241,7 +242,7 @@ class _Line:
             return
         if row is None or row.way is not Way.WORKS:
             said = value if value is not None else (args[0] if args and args[0][:1] != "-" else "")
-            self._refused.append(self._refusal(name, row, lines.public(said)))
+            self._refused.append(self._refusal(name, row, accounts.public(said)))
             if value is None and said and row is not None and (row.takes or row.is_secret):
                 del args[:1]
         elif row.ours == "--insecure HOST":
@@ -323,7 +324,6 @@ class _Line:
         self.arguments = [each for index, each in enumerate(self.arguments) if index not in self._needless]
 
     def _place_registry(self, index: int, text: str, others: list[str], given: set[str]) -> None:
-        from common.cli import lines
 
         if "registry" in self._arguments:
             return
@@ -334,9 +334,9 @@ class _Line:
                 self.arguments[at] = _relative(self.arguments[at])
         elif any(each.startswith(f"--registry={DOCKER}") for each in self.arguments):
             hint = "Wanted: one registry; run the command once for each."
-            raise UsageError(f"{lines.public(text)}: a second registry", hint=hint)
+            raise UsageError(f"{accounts.public(text)}: a second registry", hint=hint)
         elif "imageset" in self._arguments and others:
-            raise UsageError(f"{lines.public(text)}: an export contacts no mirror", hint=f"Wanted: {self._whole()}")
+            raise UsageError(f"{accounts.public(text)}: an export contacts no mirror", hint=f"Wanted: {self._whole()}")
         elif "imageset" in self._arguments:
             self.arguments[index] = f"--catalog={text}"
 
@@ -356,7 +356,9 @@ class _Line:
         elif not text.endswith((".yaml", ".yml")) and lines.is_reference(text):
             line = self._whole()
             more = f"; a catalog: --catalog {text} with --package NAME" if "--image " in line else ""
-            raise UsageError(f"{lines.public(text)}: an image, where an image set file is wanted", hint=f"Wanted: {line}{more}")
+            raise UsageError(
+                f"{accounts.public(text)}: an image, where an image set file is wanted", hint=f"Wanted: {line}{more}"
+            )
 
     def trust(self) -> None:
         """Take the registries that the command names as insecure, where an option without a host asked for it."""
@@ -416,9 +418,9 @@ class _Line:
         option = missing.opts[0] if missing is not None else ""
         line = self._whole()
         if option == "--registry" and (found := next((each for each in free if lines.is_registry(each)), None)):
-            raise UsageError(f"--registry is missing, and {lines.public(found)} is an argument", hint=f"Wanted: {line}")
+            raise UsageError(f"--registry is missing, and {accounts.public(found)} is an argument", hint=f"Wanted: {line}")
         if option == "--output" and "imageset" in self._arguments and len(free) > 1:
-            raise UsageError(f"--output is missing, and {lines.public(free[-1])} is an argument", hint=f"Wanted: {line}")
+            raise UsageError(f"--output is missing, and {accounts.public(free[-1])} is an argument", hint=f"Wanted: {line}")
 
     def _wanted(self, parameter: Any) -> str:
         """Return the advice for a parameter that is missing or wrong: its line in `--help`."""
@@ -480,6 +482,16 @@ def with_habits(epilog: str | None, ctx: Any) -> str:
     kept = (epilog or "").partition(title)[0].rstrip()
     table = "\n".join([title, *rows, "", f"All of them, and those that are answered: {_PAGE}"])
     return "\n\n".join(part for part in (kept, table if rows else "") if part)
+
+
+def _hide_passwords(args: list[str]) -> None:
+    """Register the passwords of accounts in a command line, which no command takes, so that no message repeats one."""
+    words = [*args, *(value for name, value in os.environ.items() if name.startswith("HUB_"))]
+    if any("@" in word for word in words):
+        from common.log import SECRETS
+
+        for each in accounts.passwords(words):
+            SECRETS.add(each)
 
 
 def _ended(parse: Any) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import habits
+from common.cli.accounts import public
 from common.cli.habit import EXPORT, IMPORT, Habit, Way
 from common.oci.reference import DOCKER, is_host, without_docker
 
@@ -161,8 +162,8 @@ def _sort(parts: _Parts, text: str) -> None:
     plain = without_docker(text)
     source, equals, target = plain.partition("=")
     if equals and is_reference(source):  # `oc image mirror SOURCE=TARGET`
-        _sort(parts, source)
-        _sort(parts, target)
+        _sort(parts, public(source))
+        _sort(parts, public(target))
     elif found := _REGISTRY.fullmatch(text):
         parts.references.append(found[1].rstrip("/") or "HOST")
     elif found := _PATHS.fullmatch(text):
@@ -314,11 +315,6 @@ def _value(options: Sequence[str], name: str) -> str:
 def is_long(name: str, known: Collection[str]) -> bool:
     """Return whether a word is a long option with one dash, as Go's own parser takes it: `-output` is not `-o utput`."""
     return name[:2] != "--" and len(name) > 3 and (f"-{name}" in known or bool(habits.all_named(f"-{name}")))  # noqa: PLR2004
-
-
-def public(text: str) -> str:
-    """Return a registry or an image without an account in front of its host."""
-    return re.sub(r"\A([a-z]+://)?[^/@]*@(?=[^/])", r"\1", text, flags=re.IGNORECASE)
 
 
 def is_reference(text: str) -> bool:

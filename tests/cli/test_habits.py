@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from common.cli import habits
+from common.cli.accounts import passwords, public
 from common.cli.habit import EXPORT, IMPORT, Way
 from common.cli.habits import COMMANDS, OPTIONS, nearest
 from common.cli.options import named
 from exporter.cli.app import app as hub_export
 from importer.cli.app import app as hub_import
+from tests.samples import more
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {EXPORT: named(hub_export, EXPORT), IMPORT: named(hub_import, IMPORT)}
@@ -447,3 +449,43 @@ def test_a_command_that_is_understood_does_not_import_the_table():
         "assert 'common.cli.habits' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{IMPORT} prune --registry u:{{}}@a.example",
+        f"{IMPORT} delete docker://u:x/{{}}@a.example/x",
+        f"{EXPORT} copy docker://u:x@{{}}@a.example/b docker://c.example/d",
+        f"{EXPORT} image mirror a.example/b:v1=u:{{}}@c.example/d:v1",
+        *more(
+            [
+                f"{EXPORT} list --catalog https://u:{{}}@a.example/b:v1",
+                f"{EXPORT} list u:{{}}@a.example/b:v1",
+                f"{EXPORT} inspect docker://u:s3/{{}}@a.example/b:v1",
+                f"{EXPORT} -c isc.yaml docker://u:x=y@{{}}@10.0.0.1:5000/b",
+                f"{IMPORT} apply DIR --registry a.example --insecure u:{{}}@a.example",
+                f"{IMPORT} push DIR https://u:x@{{}}@a.example:5000/a",
+                f"{IMPORT} --from ./x docker://u:x@{{}}@[2001:db8::1]:5000 --dest-skip-tls",
+            ]
+        ),
+    ],
+)
+def test_a_password_in_front_of_a_host_is_not_printed(line, capsys, monkeypatch):
+    code, out, err = typed(capsys, *line.format("hunter22").split())
+    assert code == 2
+    assert "hunter22" not in out + err
+    monkeypatch.setenv("HUB_IMPORT_REGISTRY", "u:hunter22@a.example")
+    assert "hunter22" not in "".join(typed(capsys, IMPORT, "prune")[1:])
+
+
+def test_digests_versions_and_addresses_are_no_accounts():
+    digest = f"sha256:{'a' * 64}"
+    for each in (
+        f"a.example:5000/b:v1@{digest}",
+        "foo:stable@1.2.3-rc.1",
+        "stable-4.18@4.18.1..4.18.5",
+        "file:///a@b.example/c",
+    ):
+        assert (public(each), list(passwords([each]))) == (each, [])
+    assert list(passwords(["Anna: anna@example.com"])) == []
