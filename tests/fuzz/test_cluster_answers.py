@@ -20,9 +20,16 @@ from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import wait_healthy
 from importer.cluster.record import Recorder, expected_catalogs, load, record_namespace
 from importer.cluster.release import Release
+from importer.cluster.removal.namespaces import what_is_in
 from importer.cluster.undo import undo
+from importer.cluster.writing import Writer
+from importer.configure.installing import plan
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
+from importer.install.progress import Progress
+from importer.install.reading import offered
+from importer.install.wanted import How, Wanted
+from importer.install.writing import write
 from importer.operators.findings import Allowed, findings
 from importer.operators.outlook import Offering, Outlook
 from importer.operators.reading import read
@@ -100,7 +107,19 @@ def undoing(client):
     undo(client, "openshift-config", dry_run=True, tell=str)
 
 
-VERBS = [diagnosing, waiting, checking, undoing]
+def installing(client):
+    """Choose places, foresee the writes, and look at how far operators are, by OLM and by OLM v1."""
+    offers_ = offered(client, RELEASE, None)
+    for how in (How(), How(olm_v1=True)):
+        installation, said = plan(client, RELEASE, [Wanted("alpha")], how, offers_)
+        assert all(each.lines for each in said)
+        write(Writer(client, server_side=True, dry_run=True, tell=str), installation)
+        for check in Progress(client, installation).checks().values():
+            assert all(each.text for each in check())
+    what_is_in(client, MARKETPLACE)
+
+
+VERBS = [diagnosing, waiting, checking, undoing, installing]
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +134,10 @@ def site(tmp_path_factory):
         recorder = Recorder(client, record_namespace(client))
         apply(client, RESOURCES, release=RELEASE, dry_run=False, tell=str, recorder=recorder)
         recorder.expect([EXPECTED])
+        metadata = {"name": "global-operators", "namespace": "openshift-operators"}
+        cluster._ensure_namespace("openshift-operators")
+        group = {"metadata": metadata, "spec": {"selector": {"matchLabels": {"a": "b"}}}, "status": {"namespaces": [""]}}
+        cluster.put({"kind": "OperatorGroup", **group}, "someone")
         yield cluster, client
 
 

@@ -104,3 +104,37 @@ def test_one_deploy_ends_with_running_operators(exported, tmp_path):
         assert undone.status == 0, undone.stderr
         by_itself = {key for key in here.state() if "kube-root-ca" in key or "serviceaccounts" in key}
         assert here.state().keys() - by_itself == before.keys()
+
+
+@pytest.mark.more
+def test_the_command_asks_and_reports(exported, tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        cluster.plays_installs = True
+        here = Site(cluster, mirror, exported / "archive", tmp_path)
+        assert here.run("deploy", "--no-install").status == 0
+        asked = here.ask("install", "beta")
+        assert (asked.status, "confirmation needs a terminal" in asked.stderr) == (2, True)
+        done = here.ask("install", "beta", "--archive", here.archive, "--approval", "manual", "--yes")
+        assert done.status == 0, done.stderr
+        (one,) = done.json["operators"]
+        wanted = {
+            "package": "beta",
+            "namespace": "beta-system",
+            "olm": "v0",
+            "channel": "stable",
+            "version": "beta.v1.0.0",
+            "catalog": here.catalog,
+            "installMode": "OwnNamespace",
+            "operatorGroup": "beta-system",
+            "approval": "Manual",
+            "present": False,
+        }
+        assert wanted.items() <= one.items()
+        assert one["approve"].startswith("oc patch installplan ")
+        assert {each["kind"] for each in done.json["changes"]} == {"Namespace", "OperatorGroup", "Subscription"}
+        lost = here.text("install", "gamma", "--yes")
+        assert (lost.status, "no catalog that is served has the package" in lost.stderr) == (6, True)
+        path = here.text("install", "/media/stick", "--yes")
+        assert (path.status, "hub-import deploy" in path.stderr) == (2, True)
+        # The installation waits for approval: the cluster is well with it.
+        assert here.ask("status").json["installPlans"][0]["phase"] == "RequiresApproval"

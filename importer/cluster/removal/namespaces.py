@@ -99,4 +99,5 @@ def _is_listed(resource: Mapping[str, Any]) -> bool:
         return False
     name, verbs = resource.get("name"), resource.get("verbs")
     # A subresource has a slash in its name; what cannot be deleted is a view.
-    return isinstance(name, str) and "/" not in name and isinstance(verbs, list) and {"list", "delete"} <= {*map(str, verbs)}
+    named = isinstance(name, str) and isinstance(resource.get("kind"), str) and "/" not in name
+    return named and isinstance(verbs, list) and {"list", "delete"} <= {*map(str, verbs)}
