@@ -31,6 +31,7 @@ def cells(text: str) -> int:
     """Return how many columns of a terminal a text takes: two for a wide character, none for one that combines (UAX #11)."""
     if text.isascii():
         return len(text)
+    # Names and descriptions of catalogs are in any script: len() counts characters, not columns.
     return sum(_cell(sign) for sign in text)
 
 
@@ -119,6 +120,7 @@ class Table:
 
     def laid(self, number: int, width: int) -> list[str]:
         """Return a row in lines of at most `width` cells."""
+        # Kept for one width: each line of a table asks for its own row.
         if self._laid[0] != width:
             self._laid = width, self.layout(width)
         return self._laid[1][number]
@@ -128,6 +130,7 @@ class Table:
         every = [max(map(cells, column)) for column in zip(*self.rows, strict=True)]
         if sum(every) + _GAP * (len(every) - 1) <= width:
             return list(self._in_a_line(every))
+        # Too wide: columns without a value go first, before anything is folded.
         filled = [column for column in range(len(every)) if any(row[column] for row in self.rows[1:])]
         if filled and len(filled) < len(every):
             return self._of(filled).layout(width)
@@ -201,6 +204,7 @@ def folded(line: str, width: int) -> list[str]:
     """Return a line of prose, folded at its blanks. A longer word, such as a path, stays whole, so that it can be copied."""
     if cells(line) <= width:
         return [line]
+    # Continuation lines are indented further than the first, so that the next entry of a list can be seen.
     begin = min(len(line) - len(line.lstrip()), width // 2)
     parts = _wrapped(line, width - begin - _GAP)
     return [" " * (begin + (_GAP if number else 0)) + part for number, part in enumerate(parts)]
@@ -222,6 +226,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     lines: list[str] = []
     taken = width + 1  # the first word begins a line
     for word in text.split():
+        # Lists without blanks, such as `amd64,arm64,s390x`, may break after a comma; paths and digests have no such place.
         for piece in _PIECE.findall(word) if cells(word) > width else [word]:
             size = cells(piece)
             if lines and taken + 1 + size <= width:
@@ -259,6 +264,7 @@ def _longest(cell: str) -> int:
 
 def _filled(low: Sequence[int], high: Sequence[int], room: int) -> list[int]:
     """Return widths between `low` and `high` that fill the room as evenly as can be."""
+    # A common cap for all columns: narrow ones keep their width, and the widest share what is left.
     for cap in range(max(high), 0, -1):
         found = [max(least, min(most, cap)) for least, most in zip(low, high, strict=True)]
         if sum(found) <= room:
@@ -277,6 +283,7 @@ def _placed(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
         if start + longest > width:
             lines += _beside(block)
             block, start = [], column if column + longest <= width else min(column, 2 * _GAP)
+        # Only here is a cell cut: a single word longer than what is left of the line.
         if longest > wide:
             parts = [cut(part, width - start) for part in _wrapped(cell, width - start)]
         block.append((start, parts))

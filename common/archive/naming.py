@@ -34,6 +34,7 @@ def is_name(text: str) -> bool:
 
 def suggestion(text: str) -> str:
     """Return the name that is nearest to a text; empty where nothing of it is usable."""
+    # Bounded before it is normalized: one character can become eighteen (Unicode, UAX #15).
     plain = unicodedata.normalize("NFKD", text[: 8 * MAX_LENGTH]).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:MAX_LENGTH].rstrip("-._")
 
@@ -93,6 +94,7 @@ def is_receipt(digest: Digest, bases: Mapping[Digest, BaseRecord]) -> bool:
 
 def base_label(digest: Digest, bases: Mapping[Digest, BaseRecord]) -> str:
     """Return the label of an earlier archive, or of a receipt with the archives that it confirms."""
+    # Archives of earlier versions describe no bases: the digest is all that is known.
     known = bases.get(digest)
     if known is None:
         return digest

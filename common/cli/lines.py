@@ -106,10 +106,12 @@ def _theirs(
     program: str, name: str, option: str, value: str | None, args: list[str], known: Mapping[str, bool]
 ) -> tuple[str, str, str | None]:
     """Return the part that an option of another tool is; takes its value from `args`."""
+    # The value may decide between rows: `-o yaml` is a format, `-o DIR` a place.
     rows = list(habits.options_named(option, program, name, value or (args[0] if args else "")))
     if value is None and args and not args[0].startswith("-") and any(row.takes or row.is_secret for row in rows or [_TAKING]):
         value = args.pop(0)
     row = next((each for each in rows if each.way in (Way.WORKS, Way.INSTEAD)), None)
+    # Neither a password nor its option is repeated: the line is shown, and copied into a chat.
     if any(each.is_secret for each in rows):
         return "left", option, None
     if option in _PLACED or (row is not None and row.ours in ("IMAGESET", "ARCHIVE", "ARCHIVE…", _PUSHED)):
@@ -160,6 +162,7 @@ _TRANSPORTS = ("docker", "dir", "yaml", "oci", "registry", "fileserver")  # of `
 
 def _sort(parts: _Parts, text: str) -> None:
     plain = without_docker(text)
+    # The order matters: a URL may have `=`, a path may look like a reference, and a file that exists is one.
     source, equals, target = plain.partition("=")
     if equals and is_reference(source):  # `oc image mirror SOURCE=TARGET`
         _sort(parts, public(source))
@@ -195,6 +198,7 @@ def _create(start: str, parts: _Parts, typed: str) -> str:
     if start.endswith(" create") and "--output" not in parts.given:
         words.append(f"--output {_first(parts.directories or _plain_names(parts), 'DIR')}")
     line = " ".join(words)
+    # An export contacts no mirror: a reference that is left over is the target, and belongs to the push.
     if references and start.endswith(" create"):
         directory = _value(parts.options, "--output") or _first(parts.directories or _plain_names(parts), "DIR")
         return f"{line}, then {IMPORT} push {directory} --registry {shlex.quote(references[0])}"
@@ -223,6 +227,7 @@ def _plain_names(parts: _Parts) -> list[str]:
 
 
 def _push(start: str, parts: _Parts, _typed: str) -> str:
+    # A push has no other content: a word without a slash is a directory here, too.
     names = [*parts.directories, *parts.others]
     archives = list(map(shlex.quote, names)) or ["DIR"]
     registry = [] if "--registry" in parts.given else [f"--registry {_first(parts.references, 'HOST')}"]

@@ -84,6 +84,7 @@ def _table(found: Software, archive: Archive) -> list[str]:
 
 
 def _packages(found: Software) -> list[str]:
+    # One image and a count: a package of the base layer is in every image of an archive. The JSON has all of them.
     rows = [("PACKAGE", "VERSION", "TYPE", "LICENCE", "IMAGES")]
     for package, numbers in found.ordered():
         images = enumeration(list(dict.fromkeys(_short(found.images[number]) for number in numbers)), 1)

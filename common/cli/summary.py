@@ -55,6 +55,7 @@ class Measured:
     def advance(self, size: int, item: str = "", *, moved: bool = True) -> None:
         """Count, and show."""
         with self._lock:
+            # Threads advance the step; one that has none, such as a lookup before the first step, is not counted.
             if self.steps:
                 self.steps[-1].done += size
                 self.steps[-1].moved += size if moved else 0
@@ -71,6 +72,7 @@ class Measured:
     def end(self) -> None:
         """End the step."""
         if self.steps:
+            # Also after a failure or Ctrl-C: `left` compares the amounts, not whether a step has ended.
             self.steps[-1].ended = time.monotonic()
         self._shown.end()
 
@@ -86,12 +88,14 @@ class Measured:
     def amount(self, begin: str, verb: str) -> str:
         """Return what the steps that begin so have moved, with the mean rate: `fetched 243.5 MiB at 5.6 MiB/s`; or nothing."""
         found = [step for step in self.steps if step.what.startswith(begin) and step.unit == BYTES and step.moved]
+        # Several steps may have the same work, such as one for each volume in object storage: what is between them has no rate.
         size, seconds = sum(step.moved for step in found), sum(step.seconds for step in found)
         return f"{verb} {size_text(size)} at {per_second(size / max(seconds, 1e-3), BYTES)}" if found else ""
 
     def left(self) -> str:
         """Return how far the last step came, where it did not come to its end; empty where it did."""
         step = self.steps[-1] if self.steps else None
+        # Without a total, as in a wait for the cluster, nothing says how far a step came.
         if step is None or not step.total or step.done >= step.total:
             return ""
         return f"{step.what}: stopped at {of(step.done, step.total, step.unit)}"

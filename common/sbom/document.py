@@ -93,6 +93,7 @@ def read(raw: bytes) -> Document:
     """Read an SBOM. Raises ContentError for another format, a broken document, and values beyond the limits."""
     if len(raw) > MAX_SIZE:
         raise ContentError(f"{len(raw)} bytes; the limit is {MAX_SIZE}")
+    # The content decides: media types of attachments are often those of the tool (`oras attach` calls each file a tar).
     start = raw[:_SNIFFED].lstrip()
     if start[:1] == b"<":
         raise ContentError("an SBOM as XML is not read, only as JSON")
@@ -114,6 +115,7 @@ def read(raw: bytes) -> Document:
 
 
 def _package(name: str | None, version: str | None, licence: str, purl: str | None, kind: str = "") -> Package:
+    # The package URL has the type that scanners use; the type of a CycloneDX component is `library` for most.
     url = sanitize(purl, MAX_PURL)
     found = url[4:].partition("/")[0].lower() if url.startswith("pkg:") else kind
     return Package(sanitize(name, MAX_NAME), sanitize(version, MAX_VERSION), sanitize(found, 32), licence, url)
@@ -201,8 +203,10 @@ def _spdx(raw: bytes) -> Document:
     made = _CREATION_INFO.decode(_head(found.creation_info))
     creators = (made and made.creators) or []
     document = Document(sanitize(found.spdx_version, 16), _spdx_tool(creators))
+    # Often the reference of the image, with its digest where that was known.
     document.add_image(found.name)
     for item in _listed(found.packages):
+        # One by one: a package that cannot be decoded is left out and counted, and the others are read.
         try:
             package = _SPDX_PACKAGE.decode(item)
         except UNDECODABLE:
@@ -254,6 +258,7 @@ def _tag_value(raw: bytes) -> Document:
         else:
             fields.setdefault(name, value)
     _end_package(document, fields)
+    # Checked at the end: the version need not be the first field of a file.
     if not document.format.startswith("SPDX-2."):
         raise ContentError("SPDX of another version than 2 is not read")
     return document
@@ -378,6 +383,7 @@ def _components(raw: msgspec.Raw, document: Document, depth: int) -> Iterator[_C
             document.unreadable += 1
             continue
         yield component
+        # cyclonedx-npm nests what a package bundles. Without a bound the generators would exhaust the stack.
         if is_given(component.components):
             if not depth:
                 raise ContentError(f"its components nest deeper than {MAX_DEPTH}")

@@ -88,6 +88,7 @@ def _unwrapped(raw: bytes) -> Opened | None:
     envelope = _ENVELOPE.decode(raw)
     envelope = envelope.dsse_envelope or envelope
     if is_given(envelope.payload):
+        # An envelope may carry any type of payload (DSSE, *payloadType*).
         if (envelope.payload_type or "").partition(";")[0].strip() != STATEMENT:
             return None
         raw = _payload(envelope.payload)
@@ -105,6 +106,7 @@ def _unwrapped(raw: bytes) -> Opened | None:
 
 def _payload(raw: msgspec.Raw) -> bytes:
     """Return the payload of an envelope, in either alphabet of base64 (DSSE, *Parameters*)."""
+    # msgspec knows the standard alphabet alone; DSSE allows the one of URLs too.
     try:
         return _BYTES.decode(raw)
     except msgspec.ValidationError:
@@ -120,10 +122,12 @@ def _document(predicate: bytes) -> bytes:
 
 
 def _subjects(raw: msgspec.Raw) -> frozenset[Digest]:
+    # Without a subject a statement is about no image, and is not used.
     if not is_given(raw):
         return frozenset()
     text = bytes(raw)
     if text.count(b"{") > 2 * MAX_SUBJECTS:
         raise ContentError(f"its in-toto statement has more than {MAX_SUBJECTS} subjects")
+    # Other algorithms are passed over: manifests of images are addressed by SHA-256.
     hexes = {(subject.digest or {}).get("sha256", "") for subject in _SUBJECTS.decode(text)}
     return frozenset(Digest(f"sha256:{each}") for each in hexes if _HEX.fullmatch(each))

@@ -59,6 +59,7 @@ class Selection:
         text = self.text.lower()
         if text and text not in package.name.lower() and text not in package.purl.lower():
             return False
+        # Each licence of an expression, so that GPL-* finds `MIT OR GPL-2.0-only`.
         wanted = self.licence.lower()
         return not wanted or any(fnmatchcase(each.lower(), wanted) for each in identifiers(package.licence))
 
@@ -224,7 +225,7 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
             why = ContentError("its statement is about another image" if subjects else "its statement names no image")
             _refuse(result, one, numbers, why, ProblemCode.SBOM_MISMATCH)
             continue
-        # The same blob may be attached to thousands of images.
+        # Before it is added: the same blob may be attached to thousands of images.
         if not result.has_room(len(packages) * len(numbers)):
             _leave(result, [(one, numbers)])
             continue
@@ -239,6 +240,7 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
 
 
 def _opened(archive: ArchiveReader, one: Carried) -> tuple[Document, frozenset[Digest] | None] | None:
+    # Before it is read: the inventory states the size of each blob.
     if one.blob.size > MAX_WRAPPED:
         raise ContentError(f"{one.blob.size} bytes; the limit is {MAX_WRAPPED}")
     inner = unwrapped(b"".join(decompressed(archive.content(one.blob.digest), MAX_WRAPPED)))
@@ -246,6 +248,7 @@ def _opened(archive: ArchiveReader, one: Carried) -> tuple[Document, frozenset[D
 
 
 def _sbom(one: Carried, document: Document, *, stated: bool) -> ReadSbom:
+    # A statement was compared with the image already, else the SBOM is not used.
     names = True if stated or document.named & one.manifests else (False if document.named else None)
     return ReadSbom(one, document.format, document.tool, len(document.packages), names)
 
@@ -253,6 +256,7 @@ def _sbom(one: Carried, document: Document, *, stated: bool) -> ReadSbom:
 def _add(result: Software, packages: Iterable[Package], number: int) -> None:
     for package in packages:
         numbers = result.packages.setdefault(package, [])
+        # An image may have the package in several of its SBOMs.
         if numbers[-1:] != [number]:
             numbers.append(number)
             result.pairs += 1

@@ -18,7 +18,7 @@ from common.files import writing
 from exporter.cli.build import add_build
 from exporter.cli.kit import KitOptions, add_kit
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, SelectionOptions
-from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
+from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned, show_archive
 from exporter.cli.release_options import ReleaseListOptions, ReleaseOptions
 
 if TYPE_CHECKING:
@@ -76,15 +76,10 @@ def list_(
     asked = [*settings.image_set.problems, *selected.problems, *listing.release_problems(chosen, settings.release)]
     # The document is built in both formats: the exit status depends on its problems.
     document = listing.list_document(chosen, target, explain=explain, asked=asked) | tables.selected_document(selected)
-    shown = tables.selected_table(selected)
+    shown, packages = tables.selected_table(selected), [*selection.package, *selection.optional, *selection.install]
     output.emit(
         document,
-        lambda: paragraphs(
-            shown,
-            listing.list_table(
-                chosen, [*selection.package, *selection.optional, *selection.install], target, explain=explain, asked=asked
-            ),
-        ),
+        lambda: paragraphs(shown, listing.list_table(chosen, packages, target, explain=explain, asked=asked)),
     )
     return workflow.outcome(document["problems"], strict=selection.strict)
 
@@ -226,7 +221,6 @@ def create(
     """
     from common.archive.signature import Signer
     from exporter import workflow
-    from exporter.cli import listing
     from exporter.plan import mapping
 
     # The key is read first, because a wrong path must not end a run after hours of transfer.
@@ -247,9 +241,7 @@ def create(
         return _write_mapping(settings, output)
     progress = output.begin()
     made = workflow.export(settings, progress, kit)
-    listing.tell_finished(made, directory)
-    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory, progress))
-    return workflow.outcome_of(made, strict=settings.strict)
+    return show_archive(made, directory, output, progress, strict=settings.strict)
 
 
 def _write_mapping(settings: ExportSettings, output: OutputOptions) -> ExitCode:

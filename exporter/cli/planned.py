@@ -110,17 +110,17 @@ def create_planned(
         else:
             made = workflow.export_planned(found, making, settings, progress, strict=strict)
     if isinstance(made, workflow.Exported):
-        return _show(made, place, output, progress, strict=strict)
+        return show_archive(made, place.where, output, progress, strict=strict)
     return _show_part(made, found, output, strict=strict, whole=numbers is None)
 
 
-def _show(made: Exported, place: PlaceOptions, output: OutputOptions, taken: Measured, *, strict: bool) -> ExitCode:
+def show_archive(made: Exported, where: Path | str, output: OutputOptions, taken: Measured, *, strict: bool) -> ExitCode:
     """Show an archive."""
     from exporter import workflow
     from exporter.cli import listing
 
-    listing.tell_finished(made, place.where)
-    output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where, taken))
+    listing.tell_finished(made, where)
+    output.emit(listing.created_document(made, where), lambda: listing.created_table(made, where, taken))
     return workflow.outcome_of(made, strict=strict)
 
 
@@ -174,12 +174,11 @@ def _finish(
     stored, parts = place.stored(), [parse(each) for each in directories]
     if stored is not None and parts == [stored]:
         work = S3Settings(stored, place.scratch, signer=signer)
-        joined = workflow.finish_s3(work, progress, accept_missing=accept_missing)
-        return _show(joined, place, output, progress, strict=strict)
+        made = workflow.finish_s3(work, progress, accept_missing=accept_missing)
+        return show_archive(made, place.where, output, progress, strict=strict)
     # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
     local = [part for part in parts if not isinstance(part, S3Location)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
-    making = Making(place.directory(), signer=signer)
-    made = workflow.finish(local, making, progress, accept_missing=accept_missing)
-    return _show(made, place, output, progress, strict=strict)
+    made = workflow.finish(local, Making(place.directory(), signer=signer), progress, accept_missing=accept_missing)
+    return show_archive(made, place.where, output, progress, strict=strict)

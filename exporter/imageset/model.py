@@ -151,9 +151,7 @@ def from_flags(
     if catalogs or named or images or not platform.asks:
         _require_valid_flags(catalogs, named, images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
-    left_to_catalog = (replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
-    to_install = (replace(package_of_flag(text, "--install"), install=True) for text in install)
-    chosen = (*map(package_of_flag, packages), *left_to_catalog, *to_install)
+    chosen = _packages_of_flags(packages, optional, install)
     left_out = tuple(_excluded_by_flag(text, catalogs) for text in exclude)
     operators = tuple(
         OperatorRequest(
@@ -172,6 +170,12 @@ def from_flags(
     for operator in operators:
         check(operator, "--package")  # the same rules as for a file
     return ImageSet(operators, additional, platform=platform, as_read=_as_read(operators, additional, platform))
+
+
+def _packages_of_flags(packages: Iterable[str], optional: Iterable[str], install: Iterable[str]) -> tuple[PackageRequest, ...]:
+    left_to_catalog = (replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
+    to_install = (replace(package_of_flag(text, "--install"), install=True) for text in install)
+    return (*map(package_of_flag, packages), *left_to_catalog, *to_install)
 
 
 def _excluded_by_flag(text: str, catalogs: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from importer.configure.installing import Outcome
     from importer.configure.operators import Survey
     from importer.configure.undo import UndoResult
+    from importer.diagnose.olm_objects import Version
     from importer.diagnose.snapshot import SourceState
     from importer.diagnose.state import Health
     from importer.push.result import PushResult
@@ -345,21 +346,22 @@ def health_document(health: Health) -> Document:
             {"namespace": each.namespace, "name": each.name, "phase": each.phase, "csvs": each.csvs, "message": each.failure}
             for each in current_plans(health.snapshot)
         ],
-        "clusterServiceVersions": [
-            {
-                "namespace": each.namespace,
-                "name": each.name,
-                "phase": each.phase,
-                "reason": each.reason,
-                "message": each.message,
-                "unmet": each.unmet,
-            }
-            for each in unwell(health.snapshot)
-        ],
+        "clusterServiceVersions": [_version_document(each) for each in unwell(health.snapshot)],
         "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
         "operators": shown.document(health.operators),
         "updates": [{**update_document(each), "obstacles": health.obstacles(each)} for each in health.snapshot.targets],
         "unseen": health.snapshot.unreadable,
+    }
+
+
+def _version_document(version: Version) -> Document:
+    return {
+        "namespace": version.namespace,
+        "name": version.name,
+        "phase": version.phase,
+        "reason": version.reason,
+        "message": version.message,
+        "unmet": version.unmet,
     }
 
 

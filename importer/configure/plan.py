@@ -129,17 +129,16 @@ def make_plan(
     known = partial(build, existing_icsp=icsp, existing_rules=rules, named=naming.named, updates=releases.place)
     built = known(archive.inventory, images, settings.mirror, release, options)
     operators = foresee(seen, naming, release, cluster)
-    further = (*releases.resources, *operators.resources)
-    built = replace(built, resources=(*built.resources, *further), notes=(*built.notes, *releases.notes))
+    resources = (*built.resources, *releases.resources, *operators.resources)
+    built = replace(built, resources=resources, notes=(*built.notes, *releases.notes))
+    wanted = replace(built, resources=(*resources, *releases.later))
     return ClusterPlan(
         client,
         identity,
         Recorder(client, recorded),
         built,
         replace(
-            _intent(
-                archive, images, replace(built, resources=(*built.resources, *releases.later)), release, settings.mirror.host
-            ),
+            _intent(archive, images, wanted, release, settings.mirror.host),
             catalogs_only=options.catalogs_only,
             kubernetes=naming.kubernetes,
         ),
