@@ -236,6 +236,7 @@ class _Line:
             return
         if not name.startswith("--") and len(name) > 2:  # noqa: PLR2004 - `-cFILE`
             value, name = name[2:] + (f"={value}" if value is not None else ""), name[:2]
+        name, value = habits.meant(name, value, args, self._program, self._command)
         rows = list(habits.options_named(name, self._program, self._command, value or (args[0] if args else "")))
         row = next((each for each in rows if each.way is not Way.WORKS or self._is_possible(each)), None)
         if row is not None and row.way is Way.ALWAYS and (value or "true").lower() in _TRUE:
@@ -298,8 +299,7 @@ class _Line:
         program, name, takes = self._program, self._command, lines.takes_value(self.ctx.command)
         typed = [each.partition("=")[0] for each in self._typed]
         if name in ("create", "list") and {"--dry-run", "--dry-run-manifest-lists"} & {*typed}:
-            rest = [each for each in self._typed if not each.startswith("--dry-run")]
-            return lines.command(program, "plan", [each for each in rest if not each.startswith("file:")], takes, complete=True)
+            return lines.command(program, "plan", lines.for_plan(self._typed), takes, complete=True)
         if program == "hub-export" and "--from" in typed and any(each.startswith(_FROM_FILE) for each in self._typed):
             return lines.whole(program, self._typed, {}).removeprefix("Wanted: ").partition(";")[0]
         return lines.command(program, name, self._typed, takes, name, complete=True)
@@ -359,6 +359,8 @@ class _Line:
             raise UsageError(
                 f"{accounts.public(text)}: an image, where an image set file is wanted", hint=f"Wanted: {line}{more}"
             )
+        elif "--catalog" in given and not re.search(r"[/\\]|\.(?:ya?ml|json)\Z", text):
+            raise UsageError(f"{accounts.public(text)}: no image set file", hint=f"Wanted: --package {accounts.public(text)}")
 
     def trust(self) -> None:
         """Take the registries that the command names as insecure, where an option without a host asked for it."""

@@ -234,7 +234,7 @@ OPTIONS: tuple[Habit, ...] = (
         "oc image mirror",
         takes="FILE",
         where="create",
-        why="a mapping.txt; an image set file is the argument",
+        why="a mapping.txt; a YAML file is taken as the image set",
     ),
     instead("--src", "IMAGESET", "skopeo sync", takes="TRANSPORT", where=SELECTING),
     needless("--src --dest", "an import copies from an archive to a registry", "skopeo sync", takes="TRANSPORT", where=IMPORT),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from common.cli.habit import EXPORT, HAULER, IMPORT, MIRROR1, MIRRORS, OC, ZARF, Habit, Way, absent, instead, works
+from common.cli.habit import EXPORT, HAULER, IMPORT, MIRROR1, MIRRORS, OC, SELECTING, ZARF, Habit, Way, absent, instead, works
 from common.cli.habit_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -110,6 +110,20 @@ def options_named(name: str, program: str, command: str, value: str = "") -> Ite
             and value not in row.unless
         ):
             yield row
+
+
+def meant(name: str, value: str | None, args: list[str], program: str, command: str) -> tuple[str, str | None]:
+    """Return an option and its value as they are meant where the value is a word of its own; takes that word from `args`."""
+    following = args[0] if value is None and args else ""
+    # `oc apply -f FILE`: an image set is YAML, a mapping.txt is not.
+    is_selecting = program == EXPORT and command in SELECTING.split()
+    if name in ("-f", "--filename") and is_selecting and (value or following).endswith((".yaml", ".yml")):
+        return "-c", value
+    # `-v 4`, as oc takes it, and `--dest-tls-verify false`: the word is no archive.
+    is_level = name in ("-v", "--verbose") and following.isdecimal()
+    if is_level or (following.lower() in ("true", "false") and any(row.ours == "--insecure HOST" for row in all_named(name))):
+        return name, args.pop(0)
+    return name, value
 
 
 def all_named(name: str) -> list[Habit]:

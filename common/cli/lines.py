@@ -65,7 +65,10 @@ def command(
     first words of the line as it was typed. `complete`: options without a counterpart are named elsewhere.
     """
     parts = _Parts()
-    for kind, word, value in _words(program, name, list(args), takes):
+    # `oc image mirror --from-dir DIR file://REPOSITORY`: a name below DIR, which has no part in a push of all of it.
+    is_below = any(each.partition("=")[0] == "--from-dir" for each in args)
+    named = [each for each in args if not (is_below and each.lower().startswith("file:"))]
+    for kind, word, value in _words(program, name, named, takes):
         _put(parts, kind, word, value)
     make = _plain if name == typed and name in ("status", "doctor") else _MAKERS.get(f"{program} {name}", _plain)
     line = make(f"{program} {name}", parts, typed)
@@ -106,6 +109,7 @@ def _theirs(
     program: str, name: str, option: str, value: str | None, args: list[str], known: Mapping[str, bool]
 ) -> tuple[str, str, str | None]:
     """Return the part that an option of another tool is; takes its value from `args`."""
+    option, value = habits.meant(option, value, args, program, name)
     # The value may decide between rows: `-o yaml` is a format, `-o DIR` a place.
     rows = list(habits.options_named(option, program, name, value or (args[0] if args else "")))
     if value is None and args and not args[0].startswith("-") and any(row.takes or row.is_secret for row in rows or [_TAKING]):
@@ -387,9 +391,15 @@ def whole(program: str, args: Sequence[str], commands: Mapping[str, Any]) -> str
     name = "plan" if "--dry-run" in names else "create"
     takes = takes_value(commands[name]) if program == EXPORT else None
     rest = _without(args, foreign | {"--dry-run"})
-    if name == "plan":  # it writes nothing, and contacts no mirror
-        rest = [each for each in rest if not each.lower().startswith(("file:", DOCKER))]
-    return f"Wanted: {command(EXPORT, name, rest, takes)}"
+    return f"Wanted: {command(EXPORT, name, for_plan(rest) if name == 'plan' else rest, takes)}"
+
+
+def for_plan(args: Sequence[str]) -> list[str]:
+    """Return the words of a dry run that `plan` has, too: it writes no archive, and contacts no mirror."""
+    # Its own --output is a file, and a file at the place of the archive would stop the `create` that follows.
+    rest = _without([each for each in args if not each.startswith("--dry-run")], {"--output", "-output", "-o", "--to-dir"})
+    is_joined = re.compile(r"-o(?!utput|ptional|penshift).").match
+    return [each for each in rest if not each.lower().startswith(("file:", DOCKER)) and not is_joined(each)]
 
 
 def _without(args: Sequence[str], names: set[str]) -> list[str]:
