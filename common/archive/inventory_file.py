@@ -225,7 +225,7 @@ def _check_counts(inventory: Inventory) -> None:
 
 def check_names(names: Iterable[str], bases: Mapping[Digest, BaseRecord]) -> None:
     """Check the names of an archive and of its bases, and that these are bounded. Raises ContentError."""
-    # They become part of file names and of texts for people, also those of strangers' archives.
+    # They become part of file names and of texts for people, also those of untrusted archives.
     for name in (*names, *(base.name for base in bases.values() if base.name)):
         if not is_name(name):
             raise ContentError(f"not a name of an archive: {name[:80]!r}")

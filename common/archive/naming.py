@@ -51,7 +51,7 @@ def digits(digest: str) -> str:
 
 def title(name: str, created: str) -> str:
     """Return `week-47 of 2026-11-23`, without a name `archive of 2026-11-23`; empty where neither is known."""
-    # The date of a stranger's archive may be any text.
+    # The archive may be untrusted: its date may be any text.
     date = created[:10] if _DATE.match(created) else ""
     return " of ".join(filter(None, (name or ("archive" if date else ""), date)))
 

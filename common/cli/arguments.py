@@ -113,7 +113,7 @@ class Group(_Helped, TyperGroup):
         row, typed = habits.command_of(words, program)
         if row is not None and row.way is Way.WORKS and not ahead:
             # `help create` is `create --help`.
-            return [*(each for each in args[1:2] if row.ours == "--help" and each in self.commands), row.ours]
+            return [*(each for each in args[1:2] if row.counterpart == "--help" and each in self.commands), row.counterpart]
         if first.startswith("-") and (row is None or row.way is Way.WORKS):
             message = f"{first}: no option of {program}"
             raise UsageError(message, hint=lines.whole(program, args, self.commands) or self._of_commands(ctx, first, known))
@@ -187,13 +187,13 @@ class _Line:
                 continue
             name, equals, value = word.partition("=")
             if option := self._known.get(name):
-                self._ours(option, name, value if equals else None, args)
+                self._own_option(option, name, value if equals else None, args)
             elif not word.startswith("--") and word[:2] in self._known and f"-{name}" not in self._known:
                 self.arguments.append(word)  # `-aFILE`
             else:
-                self._theirs(name, value if equals else None, args)
+                self._foreign_option(name, value if equals else None, args)
 
-    def _ours(self, option: Any, name: str, value: str | None, args: list[str]) -> None:
+    def _own_option(self, option: Any, name: str, value: str | None, args: list[str]) -> None:
         if name == "--insecure" and value is None and args and args[0].lower() in _TRUE | _FALSE and not option.is_flag:
             value = args.pop(0)  # `--insecure true`: no registry has such a name
         if name == "--insecure" and self._unchecks(option, value, args):
@@ -227,7 +227,7 @@ class _Line:
         # A file is no host: the next word is an argument then, as in `--insecure imageset.yaml`.
         return not args or _is_option(args[0]) or Path(args[0]).exists() or args[0].endswith((".yaml", ".yml"))
 
-    def _theirs(self, name: str, value: str | None, args: list[str]) -> None:
+    def _foreign_option(self, name: str, value: str | None, args: list[str]) -> None:
         from common.cli import habits, lines
         from common.cli.habit import Way
 
@@ -246,24 +246,24 @@ class _Line:
             self._refused.append(self._refusal(name, row, accounts.public(said)))
             if value is None and said and row is not None and (row.takes or row.is_secret):
                 del args[:1]
-        elif row.ours == "--insecure HOST":
+        elif row.counterpart == "--insecure HOST":
             self._switch(name, value)
         elif row.takes:
             if value is None and (not args or _is_option(args[0])):
-                raise UsageError(f"{name}: the value is missing", hint=f"Wanted: {row.ours}.")
+                raise UsageError(f"{name}: the value is missing", hint=f"Wanted: {row.counterpart}.")
             self._write(row, args.pop(0) if value is None else value)
         elif value is None or value.lower() not in _FALSE:
             self._write(row, "")
 
     def _is_possible(self, row: Habit) -> bool:
-        target = row.ours.split()[0]
+        target = row.counterpart.split()[0]
         positional = {"IMAGESET": "imageset", "ARCHIVE…": "archive"}
         return target in self._known or positional.get(target) in self._arguments
 
     def _write(self, row: Habit, value: str) -> None:
-        target, _, ours = row.ours.partition(" ")
+        target, _, template = row.counterpart.partition(" ")
         if target.startswith("-"):
-            self.arguments.append(f"{target}={ours.replace(row.takes, value)}" if ours else target)
+            self.arguments.append(f"{target}={template.replace(row.takes, value)}" if template else target)
         else:
             self._imageset = len(self.arguments) if target == "IMAGESET" else None
             self._free.append(len(self.arguments))
@@ -443,11 +443,11 @@ class _Line:
         from common.cli import habits
 
         message = f"{name}: no option"
-        ours = row.ours.partition(" ")[0] if row is not None else ""
+        counterpart = row.counterpart.partition(" ")[0] if row is not None else ""
         # Where this command has no such option itself, its name alone would be the next error.
-        takers = self._takers(ours) if ours.startswith("--") and ours not in self._known else ""
-        if row is not None and (takers or ours in self._known or not ours.startswith("--")):
-            more = f" {ours} is an option of {self._program} {takers}." if takers else ""
+        takers = self._takers(counterpart) if counterpart.startswith("--") and counterpart not in self._known else ""
+        if row is not None and (takers or counterpart in self._known or not counterpart.startswith("--")):
+            more = f" {counterpart} is an option of {self._program} {takers}." if takers else ""
             return message, row.advice(self._program, value) + more
         if takers := self._takers(name):
             return message, f"It is an option of {self._program} {takers}."

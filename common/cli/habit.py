@@ -23,9 +23,9 @@ class Habit:
     names: tuple[str, ...]
     tools: str
     way: Way
-    ours: str = ""
+    counterpart: str = ""
     why: str = ""
-    takes: str = ""  # the name of its value in `ours`; empty for a flag
+    takes: str = ""  # the name of its value in `counterpart`; empty for a flag
     where: frozenset[str] = frozenset()  # a program, a command, or `program command`; empty is everywhere
     unless: frozenset[str] = frozenset()  # values that mean something else: a later row has them
     is_secret: bool = False  # its value is never printed
@@ -42,17 +42,17 @@ class Habit:
 
     def advice(self, program: str, value: str = "") -> str:
         """Return what to do instead, with the typed value where it is no secret."""
-        ours = self.ours
+        counterpart = self.counterpart
         if self.takes and value and not self.is_secret:
-            ours = ours.replace(self.takes, self.with_unit(value))
-        ours = ours.replace(_PROGRAM, program)
+            counterpart = counterpart.replace(self.takes, self.with_unit(value))
+        counterpart = counterpart.replace(_PROGRAM, program)
         match self.way:
             case Way.NEEDLESS | Way.ALWAYS:
                 return f"Leave it out: {self.why}."
             case Way.ABSENT:
                 return f"{self.why[:1].upper()}{self.why[1:]}."
             case _:
-                return f"Wanted: {ours}" + (f"; {self.why}." if self.why else ".")
+                return f"Wanted: {counterpart}" + (f"; {self.why}." if self.why else ".")
 
     def with_unit(self, value: str) -> str:
         """Return a value with the unit that a number alone has in the other tool."""
@@ -69,17 +69,35 @@ MOVING = "plan create push deploy"
 CLUSTER = "apply deploy render"
 
 
-def works(names: str, ours: str, tools: str, *, takes: str = "", where: str = "", unless: str = "", why: str = "") -> Habit:
+def works(
+    names: str, counterpart: str, tools: str, *, takes: str = "", where: str = "", unless: str = "", why: str = ""
+) -> Habit:
     """Return a row that works as typed."""
-    return Habit(tuple(names.split()), tools, Way.WORKS, ours, why, takes, _words(where), frozenset(unless.split()))
+    return Habit(tuple(names.split()), tools, Way.WORKS, counterpart, why, takes, _words(where), frozenset(unless.split()))
 
 
 def instead(
-    names: str, ours: str, tools: str, *, takes: str = "", where: str = "", why: str = "", secret: bool = False, unit: str = ""
+    names: str,
+    counterpart: str,
+    tools: str,
+    *,
+    takes: str = "",
+    where: str = "",
+    why: str = "",
+    secret: bool = False,
+    unit: str = "",
 ) -> Habit:
     """Return a row whose words are others here."""
     return Habit(
-        tuple(map(_spaced, names.split())), tools, Way.INSTEAD, ours, why, takes, _words(where), is_secret=secret, unit=unit
+        tuple(map(_spaced, names.split())),
+        tools,
+        Way.INSTEAD,
+        counterpart,
+        why,
+        takes,
+        _words(where),
+        is_secret=secret,
+        unit=unit,
     )
 
 

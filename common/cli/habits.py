@@ -195,12 +195,12 @@ def help_lines(program: str, command: str, known: Collection[str]) -> list[str]:
     grouped: dict[str, list[str]] = {}
     for row in OPTIONS if command else COMMANDS:
         if row.way in (Way.WORKS, Way.INSTEAD) and row.is_for(program, command):
-            first, *rest = row.ours.split()
+            first, *rest = row.counterpart.split()
             if command and first not in known:
                 continue
-            ours = f"{first} COMMAND" if not command and rest == list(row.names) else row.ours
-            grouped.setdefault(ours, []).extend(name for name in row.names if name not in known or name == "--insecure")
-    rows = (f"{ours}: {', '.join(dict.fromkeys(names))}" for ours, names in grouped.items() if names)
+            counterpart = f"{first} COMMAND" if not command and rest == list(row.names) else row.counterpart
+            grouped.setdefault(counterpart, []).extend(name for name in row.names if name not in known or name == "--insecure")
+    rows = (f"{counterpart}: {', '.join(dict.fromkeys(names))}" for counterpart, names in grouped.items() if names)
     wrap = {"width": _HELP_WIDTH, "initial_indent": "  ", "subsequent_indent": "      ", "break_on_hyphens": False}
     return [line for row in rows for line in textwrap.wrap(row, **wrap)]  # type: ignore[arg-type]
 
@@ -224,12 +224,12 @@ def _code(row: Habit) -> str:
 
 
 def _said(row: Habit) -> str:
-    ours = f"`{row.ours}`" if row.ours else ""
+    counterpart = f"`{row.counterpart}`" if row.counterpart else ""
     match row.way:
         case Way.WORKS:
-            return f"works: {ours}" + (f", {row.why}" if row.why else "")
+            return f"works: {counterpart}" + (f", {row.why}" if row.why else "")
         case Way.INSTEAD:
-            return ours + (f"; {row.why}" if row.why else "")
+            return counterpart + (f"; {row.why}" if row.why else "")
         case Way.NEEDLESS:
             return f"not needed: {row.why}"
         case Way.ALWAYS:

@@ -102,10 +102,10 @@ def _words(program: str, name: str, args: list[str], takes: Mapping[str, bool] |
             if (known[option] or value not in ("false", "none")) and not is_image:
                 yield "option", option, value if equals and known[option] else None
         else:
-            yield _theirs(program, name, option, value if equals else None, args, known)
+            yield _foreign_option(program, name, option, value if equals else None, args, known)
 
 
-def _theirs(
+def _foreign_option(
     program: str, name: str, option: str, value: str | None, args: list[str], known: Mapping[str, bool]
 ) -> tuple[str, str, str | None]:
     """Return the part that an option of another tool is; takes its value from `args`."""
@@ -118,21 +118,22 @@ def _theirs(
     # Neither a password nor its option is repeated: the line is shown, and copied into a chat.
     if any(each.is_secret for each in rows):
         return "left", option, None
-    if option in _PLACED or (row is not None and row.ours in ("IMAGESET", "ARCHIVE", "ARCHIVE…", _PUSHED)):
-        return "imageset" if row is not None and row.ours == "IMAGESET" else "placed", option, value
+    if option in _PLACED or (row is not None and row.counterpart in ("IMAGESET", "ARCHIVE", "ARCHIVE…", _PUSHED)):
+        return "imageset" if row is not None and row.counterpart == "IMAGESET" else "placed", option, value
     return _translated(row, value, known) or ("left" if rows else "unknown", option, None)
 
 
 def _translated(row: Habit | None, value: str | None, known: Mapping[str, bool]) -> tuple[str, str, str | None] | None:
     """Return the option that a row stands for; None where the command has none, or a value is missing or has no place there."""
-    ours, _, template = row.ours.partition(" ") if row is not None else ("", "", "")
-    if row is None or ours not in known:
+    counterpart, _, template = row.counterpart.partition(" ") if row is not None else ("", "", "")
+    if row is None or counterpart not in known:
         return None
-    if ours == "--insecure":
-        return ("left" if " at " in row.ours else "option"), ours, None  # at: of the other side
+    if counterpart == "--insecure":
+        return ("left" if " at " in row.counterpart else "option"), counterpart, None  # at: of the other side
     if row.takes and (value is None or row.takes not in template):  # `--override-os` is half of `--platform`
-        return "left", ours, None
-    return "option", ours, (template.replace(row.takes, row.with_unit(public(value or ""))) if row.takes else template) or None
+        return "left", counterpart, None
+    found = template.replace(row.takes, row.with_unit(public(value or ""))) if row.takes else template
+    return "option", counterpart, found or None
 
 
 _PUSHED = "hub-import push DIR --registry HOST"
@@ -345,7 +346,7 @@ def is_registry(text: str) -> bool:
 
 def for_command(row: Habit, program: str, typed: str, args: Sequence[str], commands: Mapping[str, Any]) -> str:
     """Return the advice for a command of another tool or of the other program: the whole line, where it names something."""
-    other, _, name = row.ours.replace("PROGRAM", program).partition(" ")
+    other, _, name = row.counterpart.replace("PROGRAM", program).partition(" ")
     name = name.partition(" ")[0]
     if row.way is not Way.INSTEAD or other not in (EXPORT, IMPORT) or not args:
         return row.advice(program)

@@ -78,7 +78,7 @@ class Document:
 
 
 class _Top(msgspec.Struct):
-    """What tells the formats apart."""
+    """The fields by which the formats are recognized."""
 
     spdx_version: str | None = msgspec.field(default=None, name="spdxVersion")
     bom_format: str | None = msgspec.field(default=None, name="bomFormat")

@@ -89,9 +89,9 @@ def _differing_files(made: Inventory, spec: ArchiveSpec, making: Making) -> Iter
         yield f"{absent[0]} is no longer here"
     for name in filter(VOLUME_NAME.fullmatch, names):
         # The size alone shows whether there is parity, and for which share of a volume.
-        beside = directory / f"{name}{parity.SUFFIX}"
+        parity_file = directory / f"{name}{parity.SUFFIX}"
         size = parity.Geometry.of((directory / name).stat().st_size, share).file_size if share else None
-        if (beside.stat().st_size if beside.is_file() else None) != size:
+        if (parity_file.stat().st_size if parity_file.is_file() else None) != size:
             yield "with another --parity"
     if making.sign is not None:
         raw = _read(directory, inventory_file.NAME, MAX_SIZE) or b""

@@ -93,7 +93,7 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
 
 
 def _signature(archive: Archive) -> str:
-    """Return the state of the signature, in words."""
+    """Return the state of the signature for people."""
     key = archive.found.key
     if archive.found.signature is SignatureState.VALID and key is not None:
         return f"verified with the key {key.fingerprint}"

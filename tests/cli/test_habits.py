@@ -54,11 +54,11 @@ def options_of(program, command):
     return {name: each for each in PROGRAMS[program].commands[command].params for name in each.opts}
 
 
-def needed(program, command, ours):
-    """What a command cannot do without, except for what `ours` sets."""
+def needed(program, command, counterpart):
+    """What a command cannot do without, except for what `counterpart` sets."""
     words = []
     for each in PROGRAMS[program].commands[command].params:
-        if each.required and each.opts[0] != ours.split()[0]:
+        if each.required and each.opts[0] != counterpart.split()[0]:
             value = {"registry": REGISTRY, "program": "oc"}.get(each.name, "DIR")
             words.append(f"{each.opts[0]}={value}" if each.param_type_name == "option" else value)
     return words
@@ -69,7 +69,7 @@ def places(row, name):
     for program, root in PROGRAMS.items():
         for command in root.commands:
             known = options_of(program, command)
-            target = row.ours.split()[0] if row.ours else ""
+            target = row.counterpart.split()[0] if row.counterpart else ""
             takes = target in known or (target == "IMAGESET" and "imageset" in known)
             takes |= target == "ARCHIVE…" and "archive" in known
             plain, _, value = name.partition("=")
@@ -79,7 +79,7 @@ def places(row, name):
                 fits = each.way is not Way.WORKS or takes
                 if each is row and fits and (plain not in known or plain == "--insecure"):
                     yield program, command, plain, shown
-                if each is row or each.way is not Way.WORKS or each.ours.split()[0] in known:
+                if each is row or each.way is not Way.WORKS or each.counterpart.split()[0] in known:
                     break
 
 
@@ -106,10 +106,10 @@ def test_an_option_of_another_tool_works_or_is_answered(row, name, capsys):
         code, out, err = typed(capsys, program, command, plain, *([value] if row.takes else []))
         assert (code, out) == (2, "")
         assert err.startswith(f"error: {plain}: no option of {program} {command}\n  ")
-        assert row.ours.split()[0].replace("PROGRAM", program) in err if row.ours else row.why[1:] in err
+        assert row.counterpart.split()[0].replace("PROGRAM", program) in err if row.counterpart else row.why[1:] in err
         return
-    rest = needed(program, command, row.ours)
-    if row.ours == "--insecure HOST":
+    rest = needed(program, command, row.counterpart)
+    if row.counterpart == "--insecure HOST":
         rest += [] if program == IMPORT else [f"--catalog={CATALOG}"]
         host = "mirror.example:5000" if program == IMPORT else "catalogs.example"
         assert parsed(program, command, *rest, name)["insecure"] == [host]
@@ -117,8 +117,12 @@ def test_an_option_of_another_tool_works_or_is_answered(row, name, capsys):
         assert parsed(program, command, *rest, contrary)["insecure"] == []
         return
     theirs = [name, value] if row.takes else [name]
-    ours, _, template = row.ours.partition(" ")
-    same = [f"{ours}={template.replace(row.takes, value)}" if template else ours] if ours.startswith("-") else [value]
+    counterpart, _, template = row.counterpart.partition(" ")
+    same = (
+        [f"{counterpart}={template.replace(row.takes, value)}" if template else counterpart]
+        if counterpart.startswith("-")
+        else [value]
+    )
     expected = parsed(program, command, *rest, *same)
     assert parsed(program, command, *rest, *theirs) == expected
     if row.takes:
@@ -137,19 +141,19 @@ def test_a_command_of_another_tool_or_program_works_or_is_answered(row, name, ca
         code, out, err = typed(capsys, program, *name.split(), *([] if name.startswith("-") else ["x"]))
         if row.way is Way.WORKS:
             assert code == 0
-            assert out == typed(capsys, program, row.ours)[1]
+            assert out == typed(capsys, program, row.counterpart)[1]
         else:
             assert (code, out) == (2, "")
             assert err.startswith(f"error: {name}: no ")
             # Without the name of a value, in whose place the argument may be.
-            ours = re.sub(r" (-\S+ )?[A-Z]+$", "", row.ours.replace("PROGRAM", program))
-            assert ours in err if ours else row.why[1:] in err
+            counterpart = re.sub(r" (-\S+ )?[A-Z]+$", "", row.counterpart.replace("PROGRAM", program))
+            assert counterpart in err if counterpart else row.why[1:] in err
 
 
 def test_the_other_programs_commands_are_all_in_the_table():
     for program, other in ((EXPORT, IMPORT), (IMPORT, EXPORT)):
         for command in set(PROGRAMS[other].commands) - set(PROGRAMS[program].commands):
-            assert habits.command_named(command, program).ours == f"{other} {command}"
+            assert habits.command_named(command, program).counterpart == f"{other} {command}"
 
 
 @pytest.mark.parametrize(
@@ -195,8 +199,10 @@ def test_the_other_programs_commands_are_all_in_the_table():
 )  # fmt: skip
 def test_a_line_of_another_tool_is_the_same_as_ours(line, same, tmp_path):
     with contextlib.chdir(tmp_path):
-        theirs, ours = (understood(*each.split()) for each in (line, same))
-    assert {name: _paths(value) for name, value in theirs.items()} == {name: _paths(value) for name, value in ours.items()}
+        theirs, counterpart = (understood(*each.split()) for each in (line, same))
+    assert {name: _paths(value) for name, value in theirs.items()} == {
+        name: _paths(value) for name, value in counterpart.items()
+    }
 
 
 def _paths(value):
