@@ -121,7 +121,9 @@ def meant(name: str, value: str | None, args: list[str], program: str, command: 
         return "-c", value
     # `-v 4`, as oc takes it, and `--dest-tls-verify false`: the word is no archive.
     is_level = name in ("-v", "--verbose") and following.isdecimal()
-    if is_level or (following.lower() in ("true", "false") and any(row.ours == "--insecure HOST" for row in all_named(name))):
+    if is_level or (
+        following.lower() in ("true", "false") and any(row.counterpart == "--insecure HOST" for row in all_named(name))
+    ):
         return name, args.pop(0)
     return name, value
 
