@@ -15,7 +15,7 @@ from common.decoding import UNDECODABLE
 from common.errors import ContentError
 from common.oci.image import Digest
 from common.sbom.json_value import ABSENT, is_given
-from common.sbom.limits import MAX_SUBJECTS
+from common.sbom.limits import MAX_SUBJECTS, MAX_SUBJECTS_SIZE
 from common.serialization import is_json, without_mark
 
 STATEMENT = "application/vnd.in-toto+json"
@@ -128,6 +128,8 @@ def _subjects(raw: msgspec.Raw) -> frozenset[Digest]:
     text = bytes(raw)
     if text.count(b"{") > 2 * MAX_SUBJECTS:
         raise ContentError(f"its in-toto statement has more than {MAX_SUBJECTS} subjects")
+    if len(text) > MAX_SUBJECTS_SIZE:  # a subject may have any number of digests
+        raise ContentError(f"the subjects of its in-toto statement have {len(text)} bytes; the limit is {MAX_SUBJECTS_SIZE}")
     # Other algorithms are passed over: manifests of images are addressed by SHA-256.
     hexes = {(subject.digest or {}).get("sha256", "") for subject in _SUBJECTS.decode(text)}
     return frozenset(Digest(f"sha256:{each}") for each in hexes if _HEX.fullmatch(each))

@@ -73,6 +73,14 @@ class Images:
         for root, documents in self.documents.items():
             for document in documents:
                 self.roots[document].append(root)
+        self._manifests: dict[tuple[Digest, ...], frozenset[Digest]] = {}
+
+    def manifests(self, roots: tuple[Digest, ...]) -> frozenset[Digest]:
+        """Return all manifests of some images."""
+        # Kept: a thousand indexes may share a thousand manifests, each with an attachment.
+        if roots not in self._manifests:
+            self._manifests[roots] = frozenset(each for root in roots for each in self.documents[root])
+        return self._manifests[roots]
 
 
 def carried(archive: ArchiveReader, images: Images) -> tuple[list[Carried], list[Unread]]:
@@ -90,8 +98,7 @@ def carried(archive: ArchiveReader, images: Images) -> tuple[list[Carried], list
         if isinstance(document, Manifest):
             for blob in _sboms(document):
                 roots = tuple(images.roots[subject])
-                manifests = frozenset({subject, *(each for root in roots for each in images.documents[root])})
-                found.setdefault((subject, blob.digest), Carried(blob, carriage, subject, roots, manifests))
+                found.setdefault((subject, blob.digest), Carried(blob, carriage, subject, roots, images.manifests(roots)))
     return list(found.values()), unread
 
 

@@ -18,7 +18,7 @@ from common.sbom.document import Document, Package, read
 from common.sbom.envelope import unwrapped
 from common.sbom.find import Images, carried
 from common.sbom.licences import identifiers
-from common.sbom.limits import MAX_DISTINCT, MAX_PAIRS, MAX_WRAPPED
+from common.sbom.limits import MAX_DISTINCT, MAX_LICENCES, MAX_PAIRS, MAX_WRAPPED
 from common.text import counted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Selection:
     """Which packages of which images are wanted. `operators`: packages of catalogs; `text`: in the name or the package URL.
 
-    `licence`: an identifier, or a pattern such as `GPL-*`. `size`, `largest`: bytes that are read at most of
+    `licence`: an identifier, or a pattern such as `GPL-*`. `size`, `largest`: bytes, decompressed, that are read at most of
     all SBOMs and of one, 0 for any number.
     """
 
@@ -125,17 +125,35 @@ class LicenceCount:
 
 @dataclass(slots=True)
 class Software:
-    """The result. `packages`: with the numbers of their images in `images`; `unread`: SBOMs that were not looked into."""
+    """The result. `packages`: with the numbers of their images in `images`; `unread`: SBOMs that were not looked into.
+
+    `pairs`: of a package, as often as it has licences, and an image; `names`: the licences; `size`: bytes that were read.
+    """
 
     images: list[ImageSoftware]
     packages: dict[Package, list[int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unread: int = 0
     pairs: int = 0
+    names: set[str] = field(default_factory=set)
+    size: int = 0
 
     def has_room(self, pairs: int) -> bool:
         """Say whether so many packages of images can be added."""
-        return self.pairs + pairs <= MAX_PAIRS and len(self.packages) < MAX_DISTINCT
+        return self.pairs + pairs <= MAX_PAIRS and len(self.packages) < MAX_DISTINCT and len(self.names) <= MAX_LICENCES
+
+    def takes(self, packages: Iterable[Package], images: int) -> bool:
+        """Say whether packages of so many images can be added."""
+        pairs = 0
+        new: set[str] = set()
+        for package in packages:
+            licences = identifiers(package.licence)
+            pairs += len(licences) * images
+            new.update(each for each in licences if each not in self.names)
+            # One document may name 32 licences for each of its packages, and a licence takes more memory than a package.
+            if len(self.names) + len(new) > MAX_LICENCES or not self.has_room(pairs):
+                return False
+        return True
 
     def ordered(self) -> list[tuple[Package, list[int]]]:
         """Return the packages by name, version, package URL and licence."""
@@ -149,6 +167,7 @@ class Software:
         """Return the licences, the one of the most packages first."""
         packages: defaultdict[str, int] = defaultdict(int)
         within: defaultdict[str, set[int]] = defaultdict(set)
+        operators = [image.operators for image in self.images]  # once: a base image is needed by thousands
         for package, numbers in self.packages.items():
             for licence in identifiers(package.licence):
                 packages[licence] += 1
@@ -158,7 +177,7 @@ class Software:
                 licence,
                 count,
                 len(within[licence]),
-                tuple(sorted({name for number in within[licence] for name in self.images[number].operators})),
+                tuple(sorted({name for number in within[licence] for name in operators[number]})),
             )
             for licence, count in packages.items()
         ]
@@ -181,15 +200,13 @@ def software(archive: ArchiveReader, selection: Selection, progress: Progress) -
     try:
         # Each is read once, also one that is attached to an index and to its manifests; one after the other: the memory of two
         # large ones would be twice as much.
-        done = 0
         for same in by_blob.values():
             targets = [(one, [numbers[root] for root in one.images]) for one in same]
             size = same[0].blob.size
-            if not result.has_room(1) or not selection.takes(size, done):
+            if not result.has_room(1) or not selection.takes(size, result.size):
                 _leave(result, targets)
             else:
                 _take(result, targets, archive, selection)
-                done += size
             progress.advance(size)
     finally:
         progress.end()
@@ -209,7 +226,11 @@ Targets = list[tuple["Carried", list[int]]]
 def _take(result: Software, targets: Targets, archive: ArchiveReader, selection: Selection) -> None:
     """Read one SBOM into the result."""
     try:
-        opened = _opened(archive, targets[0][0])
+        raw = _content(result, archive, targets[0][0], selection.largest)
+        if raw is None:
+            _leave(result, targets)
+            return
+        opened = _opened(raw)
     except MediumGoneError:
         raise  # no fault of the SBOM: the medium comes back
     except (ArchiveError, ContentError) as error:
@@ -218,32 +239,56 @@ def _take(result: Software, targets: Targets, archive: ArchiveReader, selection:
         return
     if opened is None:  # a statement of another kind
         return
-    document, subjects = opened
+    _spread(result, targets, *opened, selection)
+    if unreadable := opened[0].unreadable:
+        source = result.images[targets[0][1][0]].records[0].source
+        message = f"{counted(unreadable, 'package')} of its SBOM {targets[0][0].blob.digest} cannot be read"
+        result.problems.append(Problem("warning", ProblemCode.SBOM_UNREADABLE, source, message))
+
+
+def _spread(
+    result: Software, targets: Targets, document: Document, subjects: frozenset[Digest] | None, selection: Selection
+) -> None:
+    """Add the packages of an SBOM to the images that it is for."""
     packages = [package for package in dict.fromkeys(document.packages) if selection.has_package(package)]
+    added: set[int] = set()
     for one, numbers in targets:
         if subjects is not None and not subjects & one.manifests:
             why = ContentError("its statement is about another image" if subjects else "its statement names no image")
             _refuse(result, one, numbers, why, ProblemCode.SBOM_MISMATCH)
             continue
-        # Before it is added: the same blob may be attached to thousands of images.
-        if not result.has_room(len(packages) * len(numbers)):
+        # Before it is added: the same blob may be attached to thousands of images, and to thousands of manifests of one image.
+        new = [number for number in numbers if number not in added]
+        if new and not result.takes(packages, len(new)):
             _leave(result, [(one, numbers)])
             continue
         sbom = _sbom(one, document, stated=subjects is not None)
         for number in numbers:
             result.images[number].sboms.append(sbom)
+        for number in new:
             _add(result, packages, number)
-    if document.unreadable:
-        source = result.images[targets[0][1][0]].records[0].source
-        message = f"{counted(document.unreadable, 'package')} of its SBOM {targets[0][0].blob.digest} cannot be read"
-        result.problems.append(Problem("warning", ProblemCode.SBOM_UNREADABLE, source, message))
+        added.update(new)
 
 
-def _opened(archive: ArchiveReader, one: Carried) -> tuple[Document, frozenset[Digest] | None] | None:
+def _content(result: Software, archive: ArchiveReader, one: Carried, largest: int) -> bytes | None:
+    """Return an SBOM as it is in its envelope, decompressed; None for one of more than `largest` bytes."""
     # Before it is read: the inventory states the size of each blob.
     if one.blob.size > MAX_WRAPPED:
         raise ContentError(f"{one.blob.size} bytes; the limit is {MAX_WRAPPED}")
-    inner = unwrapped(b"".join(decompressed(archive.content(one.blob.digest), MAX_WRAPPED)))
+    parts: list[bytes] = []
+    size = 0
+    for part in decompressed(archive.content(one.blob.digest), MAX_WRAPPED):
+        # Counted here: a thousandth of it may be in the archive.
+        size += len(part)
+        result.size += len(part)
+        if largest and size > largest:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _opened(raw: bytes) -> tuple[Document, frozenset[Digest] | None] | None:
+    inner = unwrapped(raw)
     return (read(inner.document), inner.subjects) if inner is not None else None
 
 
@@ -258,8 +303,10 @@ def _add(result: Software, packages: Iterable[Package], number: int) -> None:
         numbers = result.packages.setdefault(package, [])
         # An image may have the package in several of its SBOMs.
         if numbers[-1:] != [number]:
+            licences = identifiers(package.licence)
             numbers.append(number)
-            result.pairs += 1
+            result.pairs += len(licences)
+            result.names.update(licences)
 
 
 def _refuse(
@@ -297,8 +344,8 @@ def _problem(
 
 def _too_many(archive: Digest, count: int) -> Problem:
     message = (
-        f"{counted(count, 'SBOM')} not read: a result has at most {MAX_DISTINCT} packages, and {MAX_PAIRS} times a package in "
-        "an image. Ask for less with --operator, --package or --licence"
+        f"{counted(count, 'SBOM')} not read: a result has at most {MAX_DISTINCT} packages, {MAX_LICENCES} licences, and "
+        f"{MAX_PAIRS} times a package in an image. Ask for less with --operator, --package or --licence"
     )
     return Problem("warning", ProblemCode.SBOM_UNREADABLE, archive, message)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import time
 import tracemalloc
 
 import pytest
 
 from common.archive.inventory import ImageKind, ImageRecord
 from common.errors import ContentError
-from common.oci.image import digest_of
-from common.sbom import document, limits
+from common.oci.image import Descriptor, digest_of
+from common.sbom import document, limits, software
 from common.sbom.document import Package, read
 from common.sbom.envelope import unwrapped
+from common.sbom.find import Carriage, Carried
 from common.sbom.software import ImageSoftware, Selection, Software
 from exporter.report import software as page
 from tests.fakes import sboms
@@ -96,6 +99,19 @@ def test_subjects_of_a_statement():
         unwrapped(made(limits.MAX_SUBJECTS + 1))
 
 
+def test_digests_of_a_subject():
+    """One subject with millions of digests takes a gigabyte when it is decoded."""
+
+    def made(size: int) -> bytes:
+        digests = b",".join(b'"k%d":""' % number for number in range(size // 12))
+        subject = b'[{"digest":{%b}}%b]' % (digests, b" " * (size - len(digests) - 15))
+        return b'{"predicateType":"https://spdx.dev/Document","predicate":{},"subject":%b}' % subject
+
+    assert unwrapped(made(limits.MAX_SUBJECTS_SIZE)).subjects == frozenset()
+    with pytest.raises(ContentError, match=f"the limit is {limits.MAX_SUBJECTS_SIZE}"):
+        unwrapped(made(limits.MAX_SUBJECTS_SIZE + 1))
+
+
 def test_long_texts_are_cut():
     lengths = (limits.MAX_NAME, limits.MAX_VERSION, limits.MAX_LICENCE, limits.MAX_PURL)
     purl = "pkg:rpm/" + "p" * (limits.MAX_PURL - 8)
@@ -151,6 +167,59 @@ def test_a_result_has_room_for_so_many():
     assert (full.has_room(1), full.has_room(2)) == (True, False)
     full.packages = dict.fromkeys(range(limits.MAX_DISTINCT))
     assert not full.has_room(0)
+
+
+def test_a_result_has_so_many_licences():
+    """A document of some megabytes may name 32 licences for each of its packages, each once."""
+
+    def named(count: int) -> list[Package]:
+        return [
+            Package(f"p{at}", "1", "rpm", " OR ".join(f"L{number}" for number in range(at, min(at + 25, count))), "")
+            for at in range(0, count, 25)
+        ]
+
+    found = carried("one")
+    assert found.takes(named(limits.MAX_LICENCES), 1)
+    assert not found.takes(named(limits.MAX_LICENCES + 1), 1)
+    # As often as it has licences: the lists of images and operators of each licence are as long.
+    found.pairs = limits.MAX_PAIRS - 24
+    assert not found.takes(named(25), 1)
+    found.pairs -= 1
+    assert found.takes(named(25), 1)
+
+
+class Archive:
+    """An archive that has one blob."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def content(self, _digest):
+        yield self.raw
+
+
+def test_what_is_read_is_counted_as_it_is_decompressed():
+    """A megabyte of an archive may have a gigabyte of SBOMs: the limit of the page would be hours of CPU."""
+    raw = sboms.dumped(sboms.spdx([sboms.rpm("bash", "1", "MIT")])) + b" " * 1_000_000
+    archive, found = Archive(gzip.compress(raw)), carried("one")
+    one = Carried(Descriptor(sboms.SPDX, DIGEST, len(archive.raw)), Carriage.ATTACHMENT, DIGEST, (DIGEST,), frozenset())
+    software._take(found, [(one, [0])], archive, Selection())
+    assert (found.size, len(found.packages)) == (len(raw), 1)
+    assert not Selection(size=1_000_000).takes(len(archive.raw), found.size)
+    small = carried("one")
+    software._take(small, [(one, [0])], archive, Selection(largest=len(raw) - 1))
+    assert (small.packages, small.unread, small.images[0].state) == ({}, 1, "unread")
+
+
+def test_an_sbom_of_each_manifest_of_an_index_is_added_once():
+    """A thousand manifests with the same SBOM of 100,000 packages took minutes."""
+    raw = sboms.dumped(sboms.spdx([sboms.rpm(f"p{number}", "1", "MIT") for number in range(2_000)]))
+    found = carried("one")
+    one = Carried(Descriptor(sboms.SPDX, DIGEST, len(raw)), Carriage.REFERRER, DIGEST, (DIGEST,), frozenset())
+    began = time.process_time()
+    software._take(found, [(one, [0])] * 10_000, Archive(raw), Selection())
+    assert (found.pairs, len(found.packages), len(found.images[0].sboms)) == (2_000, 2_000, 10_000)
+    assert time.process_time() - began < 1
 
 
 def test_the_page_reads_so_much():
