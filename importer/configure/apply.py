@@ -190,11 +190,8 @@ def apply(
         result = _following(plan, result, interaction)
         result, outcomes = _installing(client, plan, cluster, interaction, result)
         after = look_again(client, plan, interaction)
-        possible = _updates(plan)
-    found = (*planned.findings, *left)
-    return replace(
-        planned, result=result, done=True, findings=found, operators_after=after, updates=possible, installed=outcomes
-    )
+        done = replace(planned, done=True, operators_after=after, updates=_updates(plan), installed=outcomes)
+    return replace(done, result=result, findings=(*planned.findings, *left))
 
 
 def _following(plan: ClusterPlan, result: ApplyResult, interaction: Interaction) -> ApplyResult:

@@ -9,10 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from common.errors import ExitCode
-from common.openshift.supported_releases import unsupported
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import identify
 from importer.cluster.apply import ApplyResult
@@ -25,17 +22,14 @@ from importer.cluster.writing import Writer
 from importer.configure.asking import NotAgreedError, refuse, silent, warn
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
-from importer.install.offers import choose
-from importer.install.olm_v1 import extend
-from importer.install.placing import place
+from importer.install.planning import plan
 from importer.install.progress import Progress, approval
-from importer.install.reading import ability, offered, surroundings
-from importer.install.requirements import requirements
+from importer.install.reading import offered
 from importer.install.wanted import How, Wanted
-from importer.install.writing import Installation, unlabelled, write
+from importer.install.writing import Installation, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from common.archive.inventory import Inventory
     from importer.cluster.api.client import ClusterClient
@@ -43,8 +37,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.wait import Display
     from importer.cluster.release import Release
     from importer.cluster.writing import Change
-    from importer.install.offers import Chosen, Offered
-    from importer.install.placing import Surroundings
+    from importer.install.offers import Offered
     from importer.settings import ClusterSettings
 
     Outcome = tuple[str, str, str]  # package, state in words, and the command that approves its InstallPlan
@@ -110,48 +103,6 @@ def install(
         result = carry_out(client, release, installation, asking.tell)
         progress = watch(client, release, installation, asking, timeout_s=cluster.timeout_s)
         return replace(would, result=result, done=True, outcomes=_outcomes(progress))
-
-
-def plan(
-    client: ClusterClient, release: Release | None, wanted: Sequence[Wanted], how: How, offers: Sequence[Offered]
-) -> tuple[Installation, list[Finding]]:
-    """Return where operators go, and what is said. Raises ClusterError."""
-    findings: list[Finding] = []
-    chosen: list[Chosen] = []
-    for each in wanted:
-        found = choose(each, offers, how.catalog)
-        if isinstance(found, Finding):
-            findings.append(found)
-        else:
-            chosen.append(found)
-    around = surroundings(client, release)
-    installation, said = _placed(client, release, chosen, how, around)
-    findings += said
-    written = [each.chosen for each in installation.fresh] + [each.chosen for each in installation.extended if not each.present]
-    findings += [] if how.olm_v1 else requirements(written, offers, around)
-    findings += _unsupported(written, release)
-    findings += unlabelled(client, installation)
-    return installation, findings
-
-
-def _placed(
-    client: ClusterClient, release: Release | None, chosen: Sequence[Chosen], how: How, around: Surroundings
-) -> tuple[Installation, Sequence[Finding]]:
-    if how.olm_v1:
-        extended, said = extend(chosen, how, around, ability(client, release))
-        return Installation(extended=extended), said
-    placed = place(chosen, how, around)
-    return Installation(placed.placements), placed.findings
-
-
-def _unsupported(chosen: Sequence[Chosen], release: Release | None) -> Iterator[Finding]:
-    """Yield a warning for each head that is not meant for the release."""
-    minor = (release.major, release.minor) if release is not None else None
-    for one in chosen:
-        package = msgspec.structs.replace(one.offered.package, channels=(one.channel,))
-        for _, message in unsupported([package], minor) if one.is_head else ():
-            fix = "Install another version, or update the cluster first."
-            yield Finding("release-unsupported", str(one), message, (), fix, severity=Severity.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,6 @@ def make_plan(
     """Identify the cluster, and build the resources that it needs. Changes nothing. Raises ClusterError, UsageError."""
     identity = identity or identify(client, cluster.release)
     release = identity.release
-    recorded = record_namespace(client)
     seen, naming = name(client, archive.inventory, identity, release, cluster)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
@@ -135,7 +134,7 @@ def make_plan(
     return ClusterPlan(
         client,
         identity,
-        Recorder(client, recorded),
+        Recorder(client, record_namespace(client)),
         built,
         replace(
             _intent(archive, images, wanted, release, settings.mirror.host),

@@ -23,9 +23,9 @@ from importer.cluster.release import Release
 from importer.cluster.removal.namespaces import what_is_in
 from importer.cluster.undo import undo
 from importer.cluster.writing import Writer
-from importer.configure.installing import plan
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
+from importer.install.planning import plan
 from importer.install.progress import Progress
 from importer.install.reading import offered
 from importer.install.wanted import How, Wanted
