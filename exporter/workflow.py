@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from common.archive import inventory_file
 from common.errors import ExitCode, UsageError, first_of, of_problems
-from common.oci.image import digest_of
 from exporter.archive import finished
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.archive.fetch import fetch
@@ -70,7 +69,7 @@ class Exported:
     def digest(self) -> Digest:
         """The archive's identity."""
         # An archive of another version has fields or a form of its own: its digest is that of its file.
-        return self.earlier or digest_of(inventory_file.encode(self.inventory))
+        return self.earlier or inventory_file.identity(self.inventory)
 
 
 def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None = None) -> Exported:

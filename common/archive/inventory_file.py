@@ -49,7 +49,7 @@ from common.archive.layout import extent
 from common.archive.naming import is_name
 from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
-from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
+from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, digest_of, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.openshift.openshift_release import is_architecture, is_channel
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
@@ -93,6 +93,11 @@ _KIND = msgspec.json.Decoder(_Kind)
 _INVENTORY = msgspec.json.Decoder(_WireInventory)
 _FREE_FORM = msgspec.json.Decoder(dict[str, Any])
 _TEMPLATE: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
+
+
+def identity(inventory: Inventory) -> Digest:
+    """Return the digest of an archive that this program makes. Raises as `encode` does."""
+    return digest_of(encode(inventory))
 
 
 def encode(inventory: Inventory) -> bytes:

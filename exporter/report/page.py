@@ -14,7 +14,6 @@ import squarify
 from common.archive import inventory_file, location, naming
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
 from common.files import size_text
-from common.oci.image import digest_of
 from common.pages.page import render, short_moment
 from common.serialization import dump_yaml, pretty_json
 from exporter.plan import diff
@@ -215,7 +214,7 @@ class Report:
         """Return the page. `checksums`: those of the archive's files, in `place` or in the output directory."""
         files = [File(name, location.size_of(self._place / name), checksums[name]) for name in sorted(checksums)]
         # The digest of the inventory on the medium: with it a page and an archive can be matched.
-        identity = digest_of(inventory_file.encode(inventory))
+        identity = inventory_file.identity(inventory)
         return self._page(inventory, files, identity, shown_software(self._place, inventory, identity))
 
     def planned(self, inventory: Inventory) -> bytes:

@@ -47,11 +47,6 @@ def _texts(value: Any) -> dict[str, str]:
     return {str(key): str(each) for key, each in value.items()} if isinstance(value, dict) else {}
 
 
-def monitored(one: Chosen, where: str) -> bool:
-    """Return whether an operator wants the label of monitoring on its namespace."""
-    return one.channel.cluster_monitoring and where.startswith(_PLATFORM)
-
-
 def operator_group(placement: Placement) -> Resource:
     """Return the new OperatorGroup of a placement."""
     targets = placement.group.targets or ()
