@@ -180,5 +180,5 @@ def not_stored(error: HubError) -> str:
     """Return the warning about a record that was not stored."""
     return (
         f"the mirror has the archive, and its record was not stored: {error.message}. Until a push stores it, status and "
-        "receipt do not list the archive"
+        "receipt do not list the archive, and prune has to be given it: --keep ARCHIVE"
     )

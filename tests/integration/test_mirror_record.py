@@ -160,7 +160,7 @@ def test_a_record_that_is_refused_is_a_warning(archive, tmp_path, refusal):
         assert (result.exit_code, result.record) == (ExitCode.DONE, None)
         (problem,) = result.problems
         assert (problem.severity, problem.code.value) == ("warning", "record-not-stored")
-        assert "its record was not stored" in problem.message
+        assert "--keep ARCHIVE" in problem.message
         assert registry.repositories["ocp/org/app"].tags
 
 
