@@ -23,6 +23,7 @@ WIDTH = 80  # columns of a terminal that does not say
 _GAP = 2  # blanks between two columns, and before the rows below a heading
 _NARROW = 14  # cells; columns of a table that would be narrower are shown as a line for each field
 _MOVED = 2  # columns with cells that are wider; a table with more of them is shown as a line for each field too
+_WIDEST = 200  # cells that a column of a pipe is padded to: one long name would otherwise be as many blanks in each row
 _LEAST = 20  # cells of a terminal: a narrower one is written as if it had so many
 _PIECE = re.compile(r"[^\s,]*,|[^\s,]+")  # words, and the parts of a list without blanks
 
@@ -110,7 +111,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the lines of a pipe, without trailing blanks."""
-        widths = [max(map(cells, column)) for column in zip(*self.rows, strict=True)]
+        widths = [min(max(map(cells, column)), _WIDEST) for column in zip(*self.rows, strict=True)]
         return [self._line(number, _joined(row, widths)) for number, row in enumerate(self.rows)]
 
     def _line(self, number: int, text: str) -> Line:
@@ -265,7 +266,7 @@ def _longest(cell: str) -> int:
 def _filled(low: Sequence[int], high: Sequence[int], room: int) -> list[int]:
     """Return widths between `low` and `high` that fill the room as evenly as can be."""
     # A common cap for all columns: narrow ones keep their width, and the widest share what is left.
-    for cap in range(max(high), 0, -1):
+    for cap in range(min(max(high), room), 0, -1):  # a wider one has no room
         found = [max(least, min(most, cap)) for least, most in zip(low, high, strict=True)]
         if sum(found) <= room:
             return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -134,3 +135,17 @@ def test_commands_continue_and_files_are_not_folded():
 
 def test_hidden_characters_are_escaped_before_they_are_measured():
     assert fitted(columns([("A", "B"), ("\x1b[31m", "x")]), 80) == ["A         B", r"\x1b[31m  x"]
+
+
+def test_one_long_name_is_no_blanks_in_each_row():
+    """A catalog with 20,000 channels and one name of a megabyte would be 20 GB of blanks."""
+    lines = columns([("NAME", "HEAD"), *[("a", "b")] * 2000, ("x" * 100_000, "c")])
+    assert lines[-1] == "x" * 100_000 + "  c"
+    assert lines[1] == "a" + " " * 201 + "b"
+
+
+def test_a_huge_cell_costs_no_more_than_its_characters():
+    lines = columns([("A", "B", "C"), ("x" * 1_500_000, "b" * 1_500_000, "c")])
+    began = time.process_time()
+    assert max(map(len, fitted(lines, 80))) <= 80
+    assert time.process_time() - began < 1.2
