@@ -131,7 +131,9 @@ class DeployReport(ChangeRecord):
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes != {ExitCode.DONE}:
-            return Ending("warn", "OLM lists the catalogs of the archive; there are problems with some of their content.")
+            lacking = f"{self.applied.left_out}." if self.applied.left_out else ""
+            text = "OLM lists the catalogs of the archive; there are problems with some of their content."
+            return Ending("warn", text, lacking)
         total, bad = counts(self._operators())
         if not bad:
             return Ending("good", self.applied.verdict)

@@ -59,4 +59,6 @@ def test_it_is_the_last_word_after_a_change(archive, tmp_path, command):
         page = ["--report", tmp_path] if command == "deploy" else []
         done = site.text(command, archive, *place, *site.trust, "--yes", *page)
         assert f"warning: {LEFT_OUT}" in done.stderr.splitlines()
+        for made in tmp_path.glob("hub-deploy-*.html"):
+            assert f"{LEFT_OUT}." in made.read_text()
         assert done.stdout.splitlines()[-1] == f"OLM lists what the archive carries: alpha, beta. Warning: {LEFT_OUT}."

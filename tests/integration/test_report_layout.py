@@ -168,6 +168,14 @@ def test_one_volume_is_drawn_once_and_names_do_not_break(chromium: Browser, tmp_
            })"""
     )
     assert set(heights) == {1}, "each name has one line"
+    lines = visit.page.evaluate(
+        """[...document.querySelectorAll("#files td.digest")].map((one) => {
+             const range = document.createRange();
+             range.selectNodeContents(one);
+             return range.getClientRects().length;
+           })"""
+    )
+    assert lines and max(lines) <= 2, "a checksum can be compared"  # noqa: PT018 - lines
     facts = visit.page.evaluate("[...document.querySelectorAll('.facts div')].map((one) => one.getBoundingClientRect().top)")
     assert all(facts.count(top) == 2 for top in facts), "no box is alone on a line"
     visit.context.close()
