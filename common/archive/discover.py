@@ -165,6 +165,8 @@ def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
 def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
     """Return the error for directories without an archive; `renamed`: files there whose names were changed by a disc."""
     message = f"no archive in {', '.join(map(str, places)) or 'nothing'}"
+    if any(_is_of_oc_mirror(place) for place in places):
+        return UsageError(f"{message}: it is a directory of oc-mirror", hint=_OC_MIRROR)
     if not renamed:
         return UsageError(
             message, hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves."
@@ -175,6 +177,22 @@ def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
         hint="Name its volume files themselves, under the names that they have there; or write the disc with both extensions "
         "(growisofs -r -J).",
     )
+
+
+# openshift/oc-mirror, v2/internal/pkg/archive (mirror_000001.tar), pkg/archive (mirror_seq1_000000.tar), and their directories.
+_OC_MIRROR_FILE = re.compile(r"mirror_(?:seq\d+_)?\d{6}\.tar")
+_OC_MIRROR_DIRECTORIES = ("working-dir", "oc-mirror-workspace", "cluster-resources")
+_OC_MIRROR = (
+    "An import reads archives of hub-export. Make one from the same image set file: hub-export create IMAGESET --output DIR."
+)
+
+
+def _is_of_oc_mirror(place: Place) -> bool:
+    if not isinstance(place, Path):
+        return False
+    names = {place.name, *(path.name for path in location.files_in(place) or ())}
+    known = any((place / name).is_dir() for name in _OC_MIRROR_DIRECTORIES) or place.name in _OC_MIRROR_DIRECTORIES
+    return known or any(_OC_MIRROR_FILE.fullmatch(name) for name in names)
 
 
 def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
@@ -254,6 +272,8 @@ def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[
         if carried is not None and volume.footer is not None and digest_of(carried) == volume.footer.inventory:
             return str(volume.path), carried
     first = volumes[0]
+    if _OC_MIRROR_FILE.fullmatch(first.path.name):
+        raise UsageError(f"{first.path}: an archive of oc-mirror", hint=_OC_MIRROR)
     raise ArchiveDamagedError(
         f"{first.path}: no inventory can be read from it: {first.damage or _why_not_carried(first)}",
         hint="Copy the volume again, or put inventory.json or another volume next to it.",

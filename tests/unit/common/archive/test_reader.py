@@ -200,6 +200,25 @@ def test_names_of_a_disc_without_extensions_are_explained(made, tmp_path, names)
         assert Archive.open([tmp_path / names[0]]).present == (V1,)  # as the hint says
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("mirror_000001.tar", "mirror_000001.tar"),  # v2
+        ("mirror_seq1_000000.tar", "."),  # v1
+        ("working-dir/logs/x.log", "."),
+        ("working-dir/cluster-resources/idms-oc-mirror.yaml", "working-dir/cluster-resources"),
+        ("oc-mirror-workspace/mapping.txt", "."),
+    ],
+)
+def test_what_oc_mirror_wrote_is_called_so(tmp_path, path, named):
+    """It is neither damaged nor on a medium that is not mounted."""
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(b"x" * 1024)
+    with pytest.raises(UsageError, match=r"of oc-mirror\n") as caught:
+        Archive.open([tmp_path / named])
+    assert "hub-export create IMAGESET --output DIR" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["volume-0001.tar.zst.parity", "report.html", "volumes.txt"])
 def test_other_files_are_no_renamed_volumes(tmp_path, name):
     (tmp_path / name).touch()
