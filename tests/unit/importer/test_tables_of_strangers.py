@@ -43,7 +43,8 @@ def test_tables_of_objects_stay_aligned(capsys: pytest.CaptureFixture[str]) -> N
     result = ApplyResult((Change(Action.CREATED, EVIL, EVIL, EVIL, EVIL, (EVIL,)), Change(Action.CHANGED, "K", "n", "", "d")))
     would = Applied(result, (), done=False, cluster=IDENTITY, findings=(FINDING,), drain=EVIL)
     lines = shown(capsys, cluster_tables.apply_table(would))
-    head, first, second = lines[4:7]
+    start = next(number for number, line in enumerate(lines) if line.startswith("ACTION"))
+    head, first, second = lines[start : start + 3]
     assert head.index("DETAIL") == second.rindex("d") == first.rindex("a\\x1b[2J")
     undone = UndoResult(
         IDENTITY, [Undone(Outcome.RESTORED, EVIL, EVIL, EVIL, (EVIL, EVIL)), Undone(Outcome.GONE, "K", "n", "")]
