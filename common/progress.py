@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Never, Protocol, TextIO
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 10.0
 BYTES = "bytes"  # the unit that is shown as KiB, MiB and GiB
+
+
+@dataclass(slots=True)
+class Failed:
+    """The items of a step that failed: how many, and what they were to add to the step."""
+
+    count: int = 0
+    size: int = 0
+
+    def add(self, size: int) -> None:
+        """Count one."""
+        self.count += 1
+        self.size += size
 
 
 class Heartbeat:
@@ -63,6 +77,7 @@ class _Lines:
         self._lock = threading.Lock()
         self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
         self._known = 0  # of what is done, what was there before: it says nothing about the rate
+        self._failed = Failed()
         self._running: dict[str, str] = {}
         self._began = self._reported = self._moved = 0.0
         self._heartbeat = Heartbeat(interval_s, self._beat)
@@ -71,7 +86,7 @@ class _Lines:
         """Report the begin of a step."""
         with self._lock:
             self._what, self._total, self._done, self._unit = what, total, 0, unit
-            self._known = 0
+            self._known, self._failed = 0, Failed()
             self._running.clear()
             self._began = self._reported = self._moved = self._clock()
             self._report("begin", "")
@@ -95,6 +110,11 @@ class _Lines:
         with self._lock:
             self._running.pop(name, None)
 
+    def failed(self, size: int) -> None:
+        """Note that an item failed."""
+        with self._lock:
+            self._failed.add(size)
+
     def waiting(self, what: str) -> None:
         """Report a wait at once: it may last minutes."""
         if what:
@@ -105,7 +125,8 @@ class _Lines:
         """Report the end of the step, or where it stopped: `end` also follows a failure and Ctrl-C."""
         self._heartbeat.stop()
         with self._lock:
-            self._report("end" if self._done >= self._total else "stopped", "")
+            if self._what:  # a signal may come before the begin of the step
+                self._report("end" if self._done + self._failed.size >= self._total else "stopped", "")
             self._what = ""
 
     def _beat(self) -> None:
@@ -141,7 +162,7 @@ class Plain(_Lines):
         if event == "waiting":
             return f"waiting: {text}"
         if event in ("end", "stopped"):
-            return f"{self._what}: {ended(self._done, self._total, self._unit, self._clock() - self._began)}"
+            return f"{self._what}: {ended(self._done, self._total, self._unit, self._clock() - self._began, self._failed)}"
         # No time left while it is stalled: the mean rate would promise an end that does not come nearer.
         rate, stalled = self._rate(), self._clock() - self._moved
         left = f", {duration(max(self._total - self._done, 0) / rate)} left" if self._total and rate else ""
@@ -167,6 +188,7 @@ class JsonLines(_Lines):
             "total": self._total,
             "unit": self._unit,
             "perSecond": self._rate(),
+            "failed": self._failed.count,
         }
         # Flushed at once: a program that reads a pipe would get the lines of minutes together.
         print(visible_json(json.dumps(line | ({"waitingFor": text} if text else {}))), file=self._file, flush=True)
@@ -191,10 +213,14 @@ def per_second(rate: float, unit: str) -> str:
     return f"{size_text(int(rate)) if unit == BYTES else f'{rate:.{0 if rate >= 10 else 1}f} {unit}'}/s"  # noqa: PLR2004 - digits
 
 
-def ended(done: float, total: float, unit: str, seconds: float) -> str:
-    """Return how a step ended: done, or stopped before all of it was."""
-    if done < total:
-        return f"stopped at {of(done, total, unit)} after {duration(seconds)}"
+def ended(done: float, total: float, unit: str, seconds: float, failed: Failed | None = None) -> str:
+    """Return how a step ended: done, with items that failed, or stopped before it came to its end."""
+    failed = failed or Failed()
+    if done + failed.size < total:
+        but = f", {failed.count} failed" if failed.count else ""
+        return f"stopped at {of(done, total, unit)} after {duration(seconds)}{but}"
+    if failed.count:
+        return f"{failed.count} failed, {of(done, total, unit)} done in {duration(seconds)}"
     return f"done, {amount(done, unit)} in {duration(seconds)}" if done else f"done in {duration(seconds)}"
 
 
@@ -234,6 +260,10 @@ class Progress(Protocol):
         """End an item, done or failed."""
         ...
 
+    def failed(self, size: int) -> None:
+        """Note that an item failed; `size` is what of it was not counted with `advance`."""
+        ...
+
     def waiting(self, what: str) -> None:
         """Report the reason of a pause ("quay.io asked to wait 30 s"); the empty string ends it."""
         ...
@@ -258,6 +288,9 @@ class Silent:
     def item_end(self, name: str) -> None:
         """Say nothing."""
 
+    def failed(self, size: int) -> None:
+        """Say nothing."""
+
     def waiting(self, what: str) -> None:
         """Say nothing."""
 
@@ -274,12 +307,14 @@ class Bars:
         self._lock = threading.Lock()
         self._overall: tqdm.tqdm[Never] | None = None
         self._items: dict[str, tqdm.tqdm[Never]] = {}
+        self._failed = Failed()
         self._moved = time.monotonic()
         self._heartbeat = Heartbeat(stall_s, self._refresh)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """Show the bar of a step."""
         with self._lock:
+            self._failed = Failed()
             self._overall = None if is_nothing(what, total) else self._bar(what, total, 0, unit)
             self._moved = time.monotonic()
         self._heartbeat.start()
@@ -312,6 +347,11 @@ class Bars:
             if bar is not None:
                 bar.close()
 
+    def failed(self, size: int) -> None:
+        """Note that an item failed."""
+        with self._lock:
+            self._failed.add(size)
+
     def waiting(self, what: str) -> None:
         """Write the reason of a pause above the bars."""
         with self._lock:
@@ -339,6 +379,7 @@ class Bars:
 
     def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
         bar: tqdm.tqdm[Never] = _bars()(
+            failed=self._failed,
             desc=visible(what),
             total=total or None,
             position=line,
@@ -360,7 +401,7 @@ def meter(values: Mapping[str, Any]) -> str:
     done, total, unit, what = values["n"], values["total"] or 0, values["unit"], values["prefix"]
     width = (values["ncols"] or WIDTH) - 1
     if values["postfix"] == ENDED and not what.startswith(" "):
-        return cut(f"{what}: {ended(done, total, unit, values['elapsed'])}", width)
+        return cut(f"{what}: {ended(done, total, unit, values['elapsed'], values.get('failed'))}", width)
     rate = values["rate"] or (done - values["initial"]) / max(values["elapsed"], 1e-3)
     parts = [of(done, total, unit), *([per_second(rate, unit)] if rate else [])] if done or total else []
     if values["postfix"]:
@@ -384,8 +425,12 @@ def _bars() -> type[tqdm.tqdm[Never]]:
     class Bar(tqdm.tqdm):  # type: ignore[type-arg]
         """A bar whose line has units, and fits the terminal: that of tqdm has neither (`M` for MiB)."""
 
+        def __init__(self, failed: Failed, **settings: Any) -> None:
+            self._failed = failed  # first: tqdm draws the bar when it is made
+            super().__init__(**settings)
+
         def __str__(self) -> str:
-            return meter(self.format_dict)
+            return meter({**self.format_dict, "failed": self._failed})
 
     return Bar
 

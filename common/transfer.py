@@ -215,15 +215,19 @@ class _Loop:
             raise
         except HubError as error:
             _LOG.debug("%s: %s", blob.digest, error)
-            return Outcome(blob, error=error)
+            return self._failed(content, error)
         except OSError as error:
             # A single unreadable file is one blob's failure; a full or broken disk is everyone's.
             _raise_fatal(error, blob.digest)
-            return Outcome(blob, error=ContentError(f"{blob.digest}: {error}"))
+            return self._failed(content, ContentError(f"{blob.digest}: {error}"))
         finally:
             self._progress.item_end(name)
         content.settle()
         return Outcome(blob, written)
+
+    def _failed(self, content: _Content, error: HubError) -> Outcome:
+        self._progress.failed(content.left)
+        return Outcome(content.blob, error=error)
 
     def _pause(self, seconds: float) -> None:
         """Wait. Raises InterruptedByUserError when the loop, or the process, stops."""
@@ -241,7 +245,7 @@ class _Content:
 
     def __init__(self, source: BlobSource, blob: Descriptor, count: Callable[[int, bool], None], stop: threading.Event) -> None:
         self._source = source
-        self._blob = blob
+        self.blob = blob
         self._count = count
         self._stop = stop
         self._furthest = 0
@@ -250,7 +254,7 @@ class _Content:
         """Give the verified content from `start`; bytes before it that are not in `prefix` are read too, for the digest."""
         position = start if prefix else 0
         self._advance_to(position, moved=False)  # bytes of an earlier run count as done
-        for chunk in verified(self._source.read(self._blob, position), self._blob, prefix, position):
+        for chunk in verified(self._source.read(self.blob, position), self.blob, prefix, position):
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")
             position += len(chunk)
@@ -258,9 +262,14 @@ class _Content:
             if position > start:
                 yield chunk[max(len(chunk) - (position - start), 0) :]
 
+    @property
+    def left(self) -> int:
+        """The bytes that progress has not counted."""
+        return self.blob.size - self._furthest
+
     def settle(self) -> None:
         """Count what the sink did not need to read."""
-        self._advance_to(self._blob.size, moved=False)
+        self._advance_to(self.blob.size, moved=False)
 
     def _advance_to(self, position: int, *, moved: bool = True) -> None:
         if position > self._furthest:

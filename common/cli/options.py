@@ -24,7 +24,7 @@ from common import files, interruption
 from common.cli import terminal
 from common.cli.arguments import HELP, NAMING_REGISTRIES, Command, Group
 from common.cli.help import as_flag
-from common.cli.summary import Measured
+from common.cli.summary import Measured, same_command
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import writing
 from common.log import configure
@@ -550,10 +550,11 @@ def _tell_interrupted() -> int:
     # A check, a lookup or a wait begins again; only what writes volumes or a mirror continues where it stopped.
     continues = left.startswith(("fetching", "pushing", "copying", "uploading", "reading back"))
     hint = "" if continues or not left else "Nothing was changed by this step; run the same command again."
-    return _tell(InterruptedByUserError("interrupted", details=[left] if left else (), hint=hint))
+    return _tell(InterruptedByUserError("interrupted", hint=hint))
 
 
 STDOUT = "standard output"
+_REPEATED = re.compile(r"\brun (?:(?:the same command|it) )?again\b(?! with )", re.IGNORECASE)
 
 
 def _flush() -> None:
@@ -576,5 +577,7 @@ def _from_system(error: OSError) -> HubError:
 
 
 def _tell(error: HubError) -> int:
-    terminal.tell_error(error)
+    left = _measured.left() if _measured else ""
+    # What comes after a step in the middle, or is to be repeated, is the command as it was typed, ready to be copied.
+    terminal.tell_error(error, left, same_command() if left or _REPEATED.search(error.advice) else ())
     return int(error.exit_code)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import size_text
+from common.log import SECRETS
 from common.progress import BYTES, duration, of, per_second
 from common.table import CommandLine
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from common.progress import Progress
+
+
+_CONFIDENTIAL = "--auth-token"  # the only option whose value is a secret
+_MASKED = "***"
 
 
 @dataclass(slots=True)
@@ -26,6 +35,7 @@ class Step:
     began: float
     done: int = 0
     moved: int = 0
+    failed: int = 0  # of its total, what failed and will not come
     ended: float | None = None
 
     @property
@@ -65,6 +75,13 @@ class Measured:
         """End an item."""
         self._shown.item_end(name)
 
+    def failed(self, size: int) -> None:
+        """Note a failure, and show it."""
+        with self._lock:
+            if self.steps:
+                self.steps[-1].failed += size
+        self._shown.failed(size)
+
     def waiting(self, what: str) -> None:
         """Show the reason of a pause."""
         self._shown.waiting(what)
@@ -96,7 +113,7 @@ class Measured:
         """Return how far the last step came, where it did not come to its end; empty where it did."""
         step = self.steps[-1] if self.steps else None
         # Without a total, as in a wait for the cluster, nothing says how far a step came.
-        if step is None or not step.total or step.done >= step.total:
+        if step is None or not step.total or step.done + step.failed >= step.total:
             return ""
         return f"{step.what}: stopped at {of(step.done, step.total, step.unit)}"
 
@@ -111,4 +128,16 @@ def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:
 
 def next_command(says: str, *words: str) -> CommandLine:
     """Return a line with a command for copying: `says` and the words, quoted for a shell."""
-    return CommandLine(f"{says}: {shlex.join(words)}")
+    return CommandLine(f"{says}: {SECRETS.mask(shlex.join(words))}")
+
+
+def same_command(*, without: Collection[str] = (), more: Sequence[str] = ()) -> list[str]:
+    """Return the words of the running command as typed, `without` some flags and with `more`; no secret is in them."""
+    program, *typed = sys.argv
+    words = [Path(program).name, *(word for word in typed if word not in without), *more]
+    for number, word in enumerate(words):
+        option, equals, _ = word.partition("=")
+        if option == _CONFIDENTIAL:
+            # The next word where the value is none of this one.
+            words[number : number + 2 - bool(equals)] = [f"{option}={_MASKED}"]
+    return words

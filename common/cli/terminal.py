@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.log import SECRETS
-from common.table import Line, fitted, width_of
+from common.table import CommandLine, Line, fitted, width_of
 from common.text import escaped_json, visible, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from common.errors import HubError
 
@@ -68,16 +69,22 @@ def tell(line: str) -> None:
     width, safe = width_of(sys.stderr), shown(line)
     if width:
         # A secret is replaced before it could be cut; a cell of a table is never a secret, but its text comes from elsewhere.
-        safe = "\n".join(fitted([line if isinstance(line, Line) and safe == visible(line) else safe], width))
+        kept = isinstance(line, (Line, CommandLine)) and safe == visible(line)
+        safe = "\n".join(fitted([line if kept else safe], width))
     print(safe, file=sys.stderr, flush=True)
 
 
-def tell_error(error: HubError) -> None:
-    """Print an error on stderr: its message after `error:`, and indented its details and the advice."""
+def tell_error(error: HubError, left: str = "", again: Sequence[str] = ()) -> None:
+    """Print an error on stderr: its message after `error:`, and indented its details and the advice.
+
+    `left`: how far the command came; `again`: the words of the command that continues.
+    """
     first, *details = error.lines
     try:
-        for line in (f"error: {first}", *details, f"  {error.advice}"):
+        for line in (f"error: {first}", *details, *([f"  {left}"] if left else []), f"  {error.advice}"):
             tell(line)
+        if again:
+            tell(CommandLine(f"  {SECRETS.mask(shlex.join(again))}"))
     except OSError:
         without_stderr()  # a terminal that was closed, a full disk: the exit status is what is left to say
 

@@ -134,10 +134,6 @@ class RegistrySink:
         """Return the repositories of a blob."""
         return self._places.get(digest, ())
 
-    def name(self, digest: Digest) -> str:
-        """Return the image of a blob, for progress; empty where it is not known."""
-        return next((place.image for place in self.places(digest)), "")
-
     @property
     def not_writable(self) -> Mapping[Reference, NotWritableError]:
         """The repositories that opened no upload for this account, with what they said."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from common.archive.blob_names import BlobNames
 from common.archive.volume import REPORT_NAME
 from common.content import Written
+from common.errors import UsageError
+from common.oci.reference import Reference
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy, gone, is_host_failure
@@ -34,13 +37,13 @@ class PlannedSource:
 
     def __init__(self, plan: ExportPlan, media: ExportContext) -> None:
         self._held = plan.held
-        self._places = plan.places
+        repositories = (_repository(image.source) for image in plan.images)
+        users = zip(repositories, (image.needed_by for image in plan.images), strict=True)
+        self.names = BlobNames(
+            lambda digest: plan.places.get(digest, ()), ((place, needed_by) for place, needed_by in users if place is not None)
+        )
         self._store = media.store
         self._registry = RegistrySource(media.client, plan.places)
-
-    def name(self, digest: Digest) -> str:
-        """Return the image of a blob, for progress; empty where it is not known."""
-        return next((place.image for place in self._places.get(digest, ())), "")
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the content of a planned blob from byte `start` on."""
@@ -51,6 +54,14 @@ class PlannedSource:
         # Layers of catalogs were read for planning, and are kept until the archive is made.
         medium: BlobSource = self._store if self._store.has(blob) else self._registry
         return medium.read(blob, start)
+
+
+def _repository(source: str) -> Reference | None:
+    """Return the repository of a source; None for what is no reference: a catalog in a directory."""
+    try:
+        return Reference.parse(source)
+    except UsageError:
+        return None
 
 
 class Page(Protocol):
@@ -81,7 +92,7 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
             jobs=making.jobs,
             progress=media.progress,
             on_missing=writer.mark_missing,
-            names=source.name,
+            names=source.names.name,
         )
         closing = spec.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT_NAME: report.render(closing.inventory, sums)})
@@ -106,8 +117,9 @@ def copy_blobs(
     """
     lost: dict[Digest, HubError] = {}
     copied = 0
-    progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
+        # Inside, so that a signal right after it ends the step.
+        progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
         # One missing blob never ends the export; a registry that is gone does, in `copy`. So do eight in a row of one
         # repository, unlike in a push: a run that ends is continued, an archive that was finished without them is made again.
         for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress, names=names):

@@ -80,7 +80,7 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
             jobs=making.jobs,
             progress=media.progress,
             on_missing=lambda _digest: None,  # its place is not cleared: the next run continues from there
-            names=source.name,
+            names=source.names.name,
         )
         # The volumes stay open: their inventory would have to name a blob that the next run may get.
         return writer.suspend(lost) if lost else writer.finish(spec.closing({}, making.sign))

@@ -214,7 +214,7 @@ def apply(
     applied = workflow.apply(opened, settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
     output.emit(
         cluster_tables.apply_document(applied) | near.document(),
-        lambda: cluster_tables.apply_table(applied, taken=progress),
+        lambda: cluster_tables.apply_table(applied, cluster.words, taken=progress),
     )
     return strictly([applied.exit_code], strict=settings.strict)
 
@@ -256,7 +256,7 @@ def deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
     document = cluster_tables.deploy_document(pushed, applied, report.cluster) | near.document()
-    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied, taken=progress))
+    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied, cluster.words, taken=progress))
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 
@@ -309,7 +309,9 @@ def status(
     known = remembered(mirror, registry.settings()) if mirror is not None else None
     found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
     document = cluster_tables.health_document(found) | near.document() | tables.remembered_document(known)
-    output.emit(document, lambda: [*cluster_tables.status_table(found, compared), *tables.remembered_table(known)])
+    output.emit(
+        document, lambda: [*cluster_tables.status_table(found, compared, cluster.words), *tables.remembered_table(known)]
+    )
     return found.exit_code
 
 
@@ -345,7 +347,7 @@ def doctor(
     with FixRecord(wanted, terminal.tell, author=author(), place=told) as record:
         found = health.fix(told, pem, record.tell, agree, record.meets) if fix else health.examine(told, pem)
         record.done(found)
-    output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found))
+    output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found, cluster.words))
     return found.exit_code
 
 
@@ -375,7 +377,7 @@ def undo(
         done = workflow.undo(told, record.tell, agree, record.meets)
         record.done(done)
     document = cluster_tables.undo_document(done, dry_run=dry_run)
-    output.emit(document, lambda: cluster_tables.undo_table(done, dry_run=dry_run))
+    output.emit(document, lambda: cluster_tables.undo_table(done, cluster.words, dry_run=dry_run))
     return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from common.cli.results import problem_lines
+from common.cli.summary import next_command, same_command
 from common.table import Verbatim, columns, fitted
 from common.text import counted, enumeration, indented, paragraphs, visible
 from importer.cli.tables import push_document, push_table
@@ -115,13 +116,20 @@ def updates_lines(updates: Sequence[Update]) -> list[str]:
     return ["The cluster can be updated to these releases of the archive:", *lines] if lines else []
 
 
-def apply_table(applied: Applied, *, taken: Measured | None = None) -> list[str]:
-    """Return `apply` for people."""
+def apply_table(applied: Applied, place: Sequence[str] = (), *, taken: Measured | None = None) -> list[str]:
+    """Return `apply` for people; `place`: the options that name the cluster in a further command."""
     if not applied.done:
-        return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), "Nothing was changed."]
+        return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), *unchanged()]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result), *installed_lines(applied.installed)]
-    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *_made(applied, taken), applied.verdict]
+    after = next_command("next", "hub-import", "status" if applied.well else "doctor", *place)
+    last = [*_made(applied, taken), applied.verdict, after]
+    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *last]
+
+
+def unchanged() -> list[str]:
+    """Return the last lines of a dry run."""
+    return ["Nothing was changed.", next_command("to do it", *same_command(without=["--dry-run"]))]
 
 
 def installed_lines(outcomes: Iterable[Outcome]) -> list[str]:
@@ -228,15 +236,18 @@ def _archives(imported: Sequence[ImportedArchive]) -> list[Document]:
     return [{"digest": one.digest, "name": one.name or None, "created": one.created or None} for one in imported]
 
 
-def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
-    """Return `undo` for people."""
+def undo_table(done: UndoResult, place: Sequence[str] = (), *, dry_run: bool) -> list[str]:
+    """Return `undo` for people; `place` as for `apply_table`."""
     refused = any(one.fields for one in done.objects)
     lines = [f"{done.cluster}.", *undone_rows(done, dry_run=dry_run)]
     if dry_run:
-        lines += [would_undo(done), "Nothing was changed."]
+        lines += [would_undo(done), *unchanged()]
     if refused:
         # ADR 0027: a field with another manager is never reset, because its owner may depend on it.
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
+    if not dry_run:
+        again = next_command("then", *same_command()) if refused else next_command("next", "hub-import", "operators", *place)
+        lines += [f"{counted(len(done.changed), 'object')} changed back.", again]
     return lines
 
 
@@ -284,13 +295,12 @@ def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster:
     }
 
 
-def deploy_table(pushed: PushResult | None, applied: Applied | None, *, taken: Measured | None = None) -> list[str]:
-    """Return `deploy` for people."""
-    last = (
-        apply_table(applied, taken=taken)
-        if applied
-        else ["The cluster was left alone: the mirror does not have everything yet."]
-    )
+def deploy_table(
+    pushed: PushResult | None, applied: Applied | None, place: Sequence[str] = (), *, taken: Measured | None = None
+) -> list[str]:
+    """Return `deploy` for people; `place` as for `apply_table`."""
+    alone = "The cluster was left alone: the mirror does not have everything yet."
+    last = apply_table(applied, place, taken=taken) if applied else [alone, next_command("then again", *same_command())]
     return paragraphs(push_table(pushed) if pushed else [], last)
 
 
@@ -365,8 +375,11 @@ def _version_document(version: Version) -> Document:
     }
 
 
-def status_table(health: Health, compared: str = "") -> list[str]:
-    """Return `status` for people; `compared`: the label of the archive that the cluster is compared with."""
+def status_table(health: Health, compared: str = "", place: Sequence[str] = ()) -> list[str]:
+    """Return `status` for people; `compared`: the label of the archive that the cluster is compared with.
+
+    `place` as for `apply_table`.
+    """
     rows = [("WHAT", "STATE", "MORE")]
     managed = (source for source in health.snapshot.sources if source.is_managed)
     rows += [(f"CatalogSource {source.name}", source.state, _listed(source, health)) for source in managed]
@@ -386,7 +399,7 @@ def status_table(health: Health, compared: str = "") -> list[str]:
         rows.append((f"update to {update.release.name}", state, update.advice))
     imported = [f"last import: {health.archives[-1].label}"] if health.archives else []
     first = [f"{health.cluster}.", *imported, *_compared(compared)]
-    return [*first, *columns(rows), *shown.affected(health.operators), _verdict(health)]
+    return [*first, *columns(rows), *shown.affected(health.operators), *_verdict(health, place)]
 
 
 def _compared(label: str) -> list[str]:
@@ -419,14 +432,15 @@ def _operator_rows(health: Health) -> list[tuple[str, str, str]]:
     return [*plans, *versions]
 
 
-def _verdict(health: Health) -> str:
+def _verdict(health: Health, place: Sequence[str]) -> list[str]:
     if health.healthy:
         unseen = next((each for each in health.findings if each.code == UNSEEN_RULES), None)
         known = f"healthy, as far as is known: {_compare(health.unrecorded)}" if health.unrecorded else "healthy"
-        return f"{known}; {unseen.cause}" if unseen else known
+        return [f"{known}; {unseen.cause}" if unseen else known]
     if health.rolling and not health.findings:
-        return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
-    return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"
+        return [f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"]
+    found = f"not healthy: {counted(len(health.findings), 'finding')}"
+    return [found, next_command("causes and fixes", "hub-import", "doctor", *place)]
 
 
 def _compare(names: Sequence[str]) -> str:
@@ -434,8 +448,8 @@ def _compare(names: Sequence[str]) -> str:
     return f"no import recorded what {enumeration(names, _CSVS_SHOWN)} should list; hub-import status ARCHIVE compares with it"
 
 
-def doctor_table(health: Health) -> list[str]:
-    """Return `doctor` for people."""
+def doctor_table(health: Health, place: Sequence[str] = ()) -> list[str]:
+    """Return `doctor` for people; `place` as for `apply_table`."""
     left = [finding for finding in health.findings if finding not in health.fixed]
     lines = [f"{health.cluster}.", *findings_lines(left), *(f"fixed: {each.subject}: {each.cause}" for each in health.fixed)]
     lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
@@ -447,8 +461,16 @@ def doctor_table(health: Health) -> list[str]:
     if any(finding.fixable for finding in left):
         lines.append("hub-import doctor --fix fixes: " + ", ".join(each.code for each in left if each.fixable))
     if health.fixed:
-        lines.append("The effect of a fix takes a minute or two: hub-import status.")
-    return lines
+        lines.append("The effect of a fix takes a minute or two.")
+    return [*lines, *_after_doctor(health, left, place)]
+
+
+def _after_doctor(health: Health, left: Sequence[Finding], place: Sequence[str]) -> list[str]:
+    if health.fixed or (health.rolling and not left):
+        return [next_command("next", "hub-import", "status", *place)]
+    if any(finding.fixable for finding in left):
+        return [next_command("next", *same_command(without=["--fix"], more=["--fix"]))]
+    return [next_command("after the fixes", *same_command())] if left else []
 
 
 def _catalog_document(source: SourceState) -> Document:

@@ -246,10 +246,10 @@ def _operators(done: Installed) -> list[dict[str, Any]]:
 def _table(done: Installed) -> list[str]:
     """Return `install` for people."""
     from common.text import counted
-    from importer.cli.cluster_tables import changes_table, findings_lines, installed_lines
+    from importer.cli.cluster_tables import changes_table, findings_lines, installed_lines, unchanged
 
     if not done.done:
-        return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), "Nothing was changed."]
+        return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), *unchanged()]
     changed = f"{counted(len(done.result.changed), 'object')} changed"
     return [*changes_table(done.result), f"{done.cluster}: {changed}.", *installed_lines(done.outcomes)]
 

@@ -400,6 +400,11 @@ def display_of(output: OutputOptions, tell: Callable[[str], None]) -> Display:
     return LiveTable(sys.stderr)
 
 
+def _place_words(kubeconfig: Path | None, context: str | None) -> list[str]:
+    named = {"--kubeconfig": kubeconfig, "--context": context}
+    return [word for option, value in named.items() if value is not None for word in (option, str(value))]
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """Which cluster, and how much of the configuration to do."""
@@ -473,6 +478,11 @@ class ClusterOptions:
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
     timeout: Timeout = "45"
 
+    @property
+    def words(self) -> list[str]:
+        """The cluster as a further command names it."""
+        return _place_words(self.kubeconfig, self.context)
+
     def settings(self, resources: ResourceOptions) -> ClusterSettings:
         """Return the settings of the cluster's part. Raises UsageError."""
         from importer.cluster.release import Release
@@ -514,6 +524,11 @@ class PlaceOptions:
 
     kubeconfig: Kubeconfig = None
     context: Context = None
+
+    @property
+    def words(self) -> list[str]:
+        """The cluster as a further command names it."""
+        return _place_words(self.kubeconfig, self.context)
 
     def settings(
         self,

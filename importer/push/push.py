@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from common.archive.blob_names import BlobNames
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
@@ -171,8 +172,15 @@ class _Run:
         owned = [blob for blob in self.closure.upload_order(self.todo) if self.partition.owns(blob.digest)]
         blobs = [blob for blob in owned if blob.digest not in settled]
         source = ArchiveOrMirror(self.archive, self.client, state.partly)
-        progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
-        failed = _copy_blobs(self._wanted(blobs), source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
+        users = ((image.repository, image.record.needed_by) for image in self.todo)
+        names = BlobNames(self.sink.places, users)
+        wanted = self._wanted(blobs, progress)
+        try:
+            # Inside, so that a signal right after it ends the step.
+            progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
+            failed = _copy_blobs(wanted, source, self.sink, self.tally, tags.arrived, names=names, jobs=jobs, progress=progress)
+        finally:
+            progress.end()
         self.tally.warn_unreadable(self.client.unreadable)
         self._note_failures((blob.digest for blob in blobs), failed)
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
@@ -207,7 +215,7 @@ class _Run:
         if found:
             note_blobs(found, self.closure.users(self.todo), self.tally)
 
-    def _wanted(self, blobs: Sequence[Descriptor]) -> Iterator[Descriptor]:
+    def _wanted(self, blobs: Sequence[Descriptor], progress: Progress) -> Iterator[Descriptor]:
         """Give the blobs, without those that only images need whose media type the mirror has refused by then."""
         users: dict[Digest, list[MappedImage]] = {}
         for blob in blobs:
@@ -215,6 +223,8 @@ class _Run:
                 users = self.closure.users(self.todo)
             if not users or any(self.tagger.type_error(image) is None for image in users[blob.digest]):
                 yield blob
+            else:
+                progress.failed(blob.size)
 
 
 class ArchiveOrMirror:
@@ -238,22 +248,20 @@ def _copy_blobs(
     tally: Tally,
     arrived: Callable[[Digest, Collection[Reference]], None],
     *,
+    names: BlobNames,
     jobs: int,
     progress: Progress,
 ) -> dict[Digest, HubError]:
     """Copy blobs, and call `arrived` for each; return the errors of those that could not be copied."""
     failed: dict[Digest, HubError] = {}
-    try:
-        for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress, places=sink.places, names=sink.name):
-            if outcome.error is not None:
-                failed[outcome.blob.digest] = outcome.error
-                continue
-            arrived(outcome.blob.digest, sink.refused(outcome.blob.digest))
-            # Mounted and present blobs cost no bytes on the wire.
-            if outcome.written is Written.COPIED:
-                tally.bytes += outcome.blob.size
-    finally:
-        progress.end()
+    for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress, places=sink.places, names=names.name):
+        if outcome.error is not None:
+            failed[outcome.blob.digest] = outcome.error
+            continue
+        arrived(outcome.blob.digest, sink.refused(outcome.blob.digest))
+        # Mounted and present blobs cost no bytes on the wire.
+        if outcome.written is Written.COPIED:
+            tally.bytes += outcome.blob.size
     return failed
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from common.progress import ENDED, Bars, JsonLines, Plain, Silent, Style, duration, meter, progress_for
+from common.progress import ENDED, Bars, Failed, JsonLines, Plain, Silent, Style, duration, ended, meter, progress_for
 from common.table import cells
 
 MIB = 1024 * 1024
@@ -62,6 +62,40 @@ def test_other_units_than_bytes():
     ]
 
 
+def test_a_step_with_failed_items_came_to_its_end():
+    """A blob that a registry does not give is no reason to say that the step was stopped."""
+    for kind, last in (
+        (Plain, "fetching 3 blobs: 2 failed, 6.0 MiB of 10.0 MiB done in 0 s"),
+        (JsonLines, {"event": "end", "done": 6 * MIB, "total": 10 * MIB, "failed": 2}),
+    ):
+        file = io.StringIO()
+        shown = kind(file, clock=Clock())
+        shown.begin("fetching 3 blobs", 10 * MIB)
+        shown.advance(6 * MIB)
+        shown.failed(3 * MIB)
+        shown.failed(1 * MIB)
+        shown.end()
+        line = lines(file)[-1]
+        assert line == last if isinstance(last, str) else json.loads(line).items() >= last.items()
+    assert ended(6, 12, "images", 3, Failed(1, 2)) == "stopped at 6 of 12 images after 3 s, 1 failed"
+    assert ended(0, 2, "images", 3, Failed(2, 2)) == "2 failed, 0 of 2 images done in 3 s"
+
+
+def test_bars_show_failed_items(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    file = io.StringIO()
+    bars = Bars(file)
+    for lost in (4 * MIB, 0):  # failures of one step say nothing of the next
+        bars.begin("pushing 3 blobs", 10 * MIB)
+        bars.advance(10 * MIB - lost)
+        if lost:
+            bars.failed(lost)
+        bars.end()
+    shown = [part for part in re.split(r"[\r\n]+", file.getvalue()) if " s" in part and ": " in part]
+    assert "pushing 3 blobs: 1 failed, 6.0 MiB of 10.0 MiB done in 0 s" in [line.strip() for line in shown]
+    assert "done, 10.0 MiB in 0 s" in shown[-1]
+
+
 def test_json_lines_are_json():
     file, clock = io.StringIO(), Clock()
     told = JsonLines(file, clock=clock)
@@ -72,7 +106,15 @@ def test_json_lines_are_json():
     told.end()
     events = [json.loads(line) for line in lines(file)]
     assert [event["event"] for event in events] == ["begin", "progress", "waiting", "stopped"]
-    assert events[1] == {"event": "progress", "step": "x", "done": 4, "total": 10, "unit": "bytes", "perSecond": 2.0}
+    assert events[1] == {
+        "event": "progress",
+        "step": "x",
+        "done": 4,
+        "total": 10,
+        "unit": "bytes",
+        "perSecond": 2.0,
+        "failed": 0,
+    }
     assert events[2]["waitingFor"] == "y"
 
 

@@ -37,7 +37,7 @@ class Memory:
 
 class Counting:
     def __init__(self):
-        self.lock, self.total, self.items = threading.Lock(), 0, set()
+        self.lock, self.total, self.lost, self.items = threading.Lock(), 0, 0, set()
 
     def begin(self, what, total): ...
 
@@ -48,6 +48,10 @@ class Counting:
     def item(self, name, size, label=""):
         with self.lock:
             self.items.add(name)
+
+    def failed(self, size):
+        with self.lock:
+            self.lost += size
 
     def item_end(self, name):
         with self.lock:
@@ -77,7 +81,9 @@ def test_copies_all_and_counts_every_byte_once(tmp_path):
 def test_one_bad_blob_does_not_stop_the_others(tmp_path):
     good, bad, gone = b"good" * 100, b"bad!" * 100, b"gone"
     source = Memory({digest_of(good): good, digest_of(bad): b"BAD!" * 100})
-    outcomes = {o.blob.digest: o for o in copy([blob(gone), blob(bad), blob(good)], source, DirectoryStore(tmp_path), jobs=2)}
+    progress, blobs = Counting(), [blob(gone), blob(bad), blob(good)]
+    outcomes = {o.blob.digest: o for o in copy(blobs, source, DirectoryStore(tmp_path), jobs=2, progress=progress)}
+    assert progress.total + progress.lost == sum(each.size for each in blobs), "what failed does not look stopped"
     assert isinstance(outcomes[digest_of(gone)].error, NotFoundError)
     assert isinstance(outcomes[digest_of(bad)].error, ContentError)
     assert outcomes[digest_of(good)].written is Written.COPIED

@@ -100,7 +100,7 @@ def test_nodes_whose_runtime_no_object_configures_are_said_with_the_verdict(star
         cluster=identify(client),
         findings=tuple(findings),
     )
-    last = apply_table(applied)[-1]
+    last = apply_table(applied)[-2]
     assert last.startswith("OLM lists what the archive carries. Nodes can pull operators only with the mirror configuration")
     assert "hub-import render --kubernetes" in last
     # Neighbour: status, which has no archive.
