@@ -25,6 +25,8 @@ _NARROW = 14  # cells; columns of a table that would be narrower are shown as a 
 _MOVED = 2  # columns with cells that are wider; a table with more of them is shown as a line for each field too
 _WIDEST = 200  # cells that a column of a pipe is padded to: one long name would otherwise be as many blanks in each row
 _LEAST = 20  # cells of a terminal: a narrower one is written as if it had so many
+# A word as shlex.quote writes it; a quote that nothing closes is a character of its word.
+_SHELL_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _PIECE = re.compile(r"[^\s,]*,|[^\s,]+")  # words, and the parts of a list without blanks
 
 
@@ -215,7 +217,8 @@ def _continued(line: str, width: int) -> list[str]:
     if cells(line) <= width:
         return [line]
     begin = len(line) - len(line.lstrip())
-    parts = _wrapped(line, width - begin - 4)  # of the further indentation, and of the backslash
+    # A backslash inside of quotes is a part of the text, and a blank after the comma of a list ends the word.
+    parts = _filled_lines(_SHELL_WORD.findall(line), width - begin - 4)  # of the further indentation, and of the backslash
     last = len(parts) - 1
     return [
         " " * (begin + (2 if number else 0)) + part + ("" if number == last else " \\") for number, part in enumerate(parts)
@@ -224,18 +227,23 @@ def _continued(line: str, width: int) -> list[str]:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Return lines of words; a word that is longer than the width, and no list, has a line of its own."""
+    # Lists without blanks, such as `amd64,arm64,s390x`, may break after a comma; paths and digests have no such place.
+    return _filled_lines(
+        (piece for word in text.split() for piece in (_PIECE.findall(word) if cells(word) > width else [word])), width
+    )
+
+
+def _filled_lines(pieces: Iterable[str], width: int) -> list[str]:
     lines: list[str] = []
-    taken = width + 1  # the first word begins a line
-    for word in text.split():
-        # Lists without blanks, such as `amd64,arm64,s390x`, may break after a comma; paths and digests have no such place.
-        for piece in _PIECE.findall(word) if cells(word) > width else [word]:
-            size = cells(piece)
-            if lines and taken + 1 + size <= width:
-                lines[-1] += f" {piece}"
-                taken += 1 + size
-            else:
-                lines.append(piece)
-                taken = size
+    taken = width + 1  # the first piece begins a line
+    for piece in pieces:
+        size = cells(piece)
+        if lines and taken + 1 + size <= width:
+            lines[-1] += f" {piece}"
+            taken += 1 + size
+        else:
+            lines.append(piece)
+            taken = size
     return lines or [""]
 
 

@@ -6,13 +6,13 @@ import shlex
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import size_text
 from common.log import SECRETS
-from common.progress import BYTES, duration, of, per_second
+from common.progress import BYTES, Failed, duration, of, per_second
 from common.table import CommandLine
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Step:
     began: float
     done: int = 0
     moved: int = 0
-    failed: int = 0  # of its total, what failed and will not come
+    failed: Failed = field(default_factory=Failed)
     ended: float | None = None
 
     @property
@@ -79,7 +79,7 @@ class Measured:
         """Note a failure, and show it."""
         with self._lock:
             if self.steps:
-                self.steps[-1].failed += size
+                self.steps[-1].failed.add(size)
         self._shown.failed(size)
 
     def waiting(self, what: str) -> None:
@@ -113,9 +113,11 @@ class Measured:
         """Return how far the last step came, where it did not come to its end; empty where it did."""
         step = self.steps[-1] if self.steps else None
         # Without a total, as in a wait for the cluster, nothing says how far a step came.
-        if step is None or not step.total or step.done + step.failed >= step.total:
+        if step is None or not step.total or step.done >= step.total:
             return ""
-        return f"{step.what}: stopped at {of(step.done, step.total, step.unit)}"
+        failed = f", {step.failed.count} failed" if step.failed.count else ""
+        stopped = "stopped at " if step.done + step.failed.size < step.total else ""
+        return f"{step.what}: {stopped}{of(step.done, step.total, step.unit)}{failed}"
 
 
 def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:
@@ -129,6 +131,11 @@ def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:
 def next_command(says: str, *words: str) -> CommandLine:
     """Return a line with a command for copying: `says` and the words, quoted for a shell."""
     return CommandLine(f"{says}: {SECRETS.mask(shlex.join(words))}")
+
+
+def indented_command(words: Sequence[str]) -> CommandLine:
+    """Return a line with nothing but a command, quoted for a shell."""
+    return CommandLine(f"  {SECRETS.mask(shlex.join(words))}")
 
 
 def same_command(*, without: Collection[str] = (), more: Sequence[str] = ()) -> list[str]:

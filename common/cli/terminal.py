@@ -84,7 +84,7 @@ def tell_error(error: HubError, left: str = "", again: Sequence[str] = ()) -> No
         for line in (f"error: {first}", *details, *([f"  {left}"] if left else []), f"  {error.advice}"):
             tell(line)
         if again:
-            tell(CommandLine(f"  {SECRETS.mask(shlex.join(again))}"))
+            tell(CommandLine(f"  {shlex.join(again)}"))
     except OSError:
         without_stderr()  # a terminal that was closed, a full disk: the exit status is what is left to say
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
+from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem, ProblemCode
 from common.archive.naming import base_labels, heading_of, title
 from common.archive.volume import REPORT_NAME
 from common.cli import terminal
 from common.cli.results import label_lines, problem_lines, request_lines, totals
-from common.cli.summary import lasted, next_command
+from common.cli.summary import indented_command, lasted, next_command, same_command
 from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, indented, numbered, paragraphs, sanitize
@@ -26,6 +26,7 @@ from exporter.report.contents import presentation_of, publisher_of, title_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from common.archive.inventory import Inventory
     from common.cli.summary import Measured
     from common.oci.image import Digest
     from common.target_profile import TargetProfile
@@ -211,9 +212,23 @@ def created_table(made: Exported, directory: Path | str, taken: Measured | None 
         [archive, f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         label_lines(inventory, document["digest"]),
         [f"report: {_inside(directory, REPORT_NAME)}", *lasted(taken, ("fetching", "fetched"))],
+        _once_more(inventory, str(directory)),
         # The next step is the command itself: the person with the media rarely has the documentation.
         [next_command("On the other side", "hub-import", "deploy", str(directory), "--registry", "HOST:PORT")],
     )
+
+
+def _once_more(inventory: Inventory, directory: str) -> list[str]:
+    """Return the command that fetches again, where the archive lacks blobs: it is finished, and is not changed any more."""
+    lacking = sum(each.code == ProblemCode.BLOB_UNAVAILABLE for each in inventory.problems if each.severity == "error")
+    if not lacking:
+        return []
+    typed = same_command()
+    words = [f"{word}-again" if word.removeprefix("--output=") == directory else word for word in typed]
+    said = f"{counted(lacking, 'image')} of the archive incomplete; to fetch again, into another directory"
+    if words == typed:
+        return [f"{said}, run the same command with another --output."]
+    return [f"{said}:", indented_command(words)]
 
 
 def _inside(directory: Path | str, name: str) -> str:

@@ -139,7 +139,10 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
 
     def one(image: WantedImage) -> ResolvedImage:
         resolved = _resolve(image, client)
-        progress.advance(1)
+        if resolved.tree is None:
+            progress.failed(1)
+        else:
+            progress.advance(1)
         return resolved
 
     progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")

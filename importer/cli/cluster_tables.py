@@ -500,7 +500,7 @@ class LiveTable:
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=_REFRESHES_PER_S, transient=False)
             self._live.start()
-        self._live.update(_table(rows, now_s, self._console.width), refresh=True)
+        self._live.update(_table(rows, now_s, *self._console.size), refresh=True)
 
     def finding(self, finding: Finding) -> None:
         """Show a cause above the table."""
@@ -513,17 +513,22 @@ class LiveTable:
             self._live = None
 
 
-def _table(rows: Sequence[Row], now_s: float, width: int) -> Text:
+def _table(rows: Sequence[Row], now_s: float, width: int, height: int) -> Text:
     """Return the rows as they fit the terminal, by the layout of all tables: rich would break long names inside."""
-    cells = [("WAITING FOR", "STATE", "SINCE", "LAST SEEN", "NEXT")]
+    rows_shown = [("WAITING FOR", "STATE", "SINCE", "LAST SEEN", "NEXT")]
     for row in rows:
         check = row.check
         seen = check.evidence or (f"before: {row.before.state}" if row.before else "")
         since = clock_text(now_s - row.since_s)
-        cells.append((check.subject, check.state, since, seen, "done" if check.ok else check.next_step))
+        rows_shown.append((check.subject, check.state, since, seen, "done" if check.ok else check.next_step))
+    # What does not fit a low terminal is cut at its foot: columns for patience give way to rows.
+    for kept in (5, 4, 3, 2):
+        lines = [fitted([line], width) for line in columns([row[:kept] for row in rows_shown])]
+        if sum(map(len, lines)) < height:
+            break
     shown = Text(f"waiting for the cluster, {clock_text(now_s)}")
-    for number, line in enumerate(columns(cells)):
-        text = Text("\n" + "\n".join(fitted([line], width)))
+    for number, line in enumerate(lines):
+        text = Text("\n" + "\n".join(line))
         if number:
             check = rows[number - 1].check
             text.highlight_words([visible(check.state)], "green" if check.ok else "yellow")

@@ -235,6 +235,7 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {numbered(result.waiting_for)}; {then}")
     after = [next_command("next", "hub-import", "apply", *words)] if result.ok and words else []
+    after += [next_command("then again", "hub-import", "push", *words)] if result.failed and words else []
     return [*lines, *_required(result), *after]
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +33,9 @@ CATALOG = "redhat-with-a-long-organisation-name/redhat-operator-index"
 TITLE = "cert-manager Operator für Red Hat OpenShift 証明書 🔐"
 
 
+_NUMBERS = itertools.count()  # of files that a command makes: it makes none twice
+
+
 @dataclass(frozen=True)
 class World:
     """The connected side, the archive of it in several volumes, and the disconnected side."""
@@ -46,6 +55,8 @@ class World:
             "INSECURE": site.mirror.host,
             "KUBECONFIG": str(site.kubeconfig),
             "OUT": str(self.folder / "out"),
+            "NEW": str(self.folder / f"new-{next(_NUMBERS):04}"),
+            "GRAPH": str(self.folder / "graph.json"),
         }
         return [named.get(word, word) for word in command.split()]
 
@@ -91,6 +102,14 @@ def _catalog(source: FakeRegistry) -> None:
     source.add_image(CATALOG, image(layers, labels=labels, config=config), tag="v4.18")
 
 
+def _graph() -> dict[str, object]:
+    """Return a channel of releases, as the update service answers."""
+    payload = "quay.io/openshift-release-dev/ocp-release@sha256:"
+    metadata = {"io.openshift.upgrades.graph.release.channels": "candidate-4.18,eus-4.18,fast-4.18,stable-4.18"}
+    nodes = [{"version": f"4.18.{n}", "payload": f"{payload}{n:064}", "metadata": metadata} for n in range(1, 4)]
+    return {"nodes": nodes, "edges": [[0, 1], [1, 2]]}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("terminal")
@@ -104,12 +123,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         assert made.status == 0, made.stderr
         cluster.catalog_contents = {}
         site = Site(cluster, mirror, archive, folder)
+        (folder / "graph.json").write_text(json.dumps(_graph()))
         put_operator(cluster, InstalledOperator("cert-manager-operator", PACKAGE, PACKAGE, source="redhat-operators"))
         yield World(source, site, folder)
 
 
 LISTED = "--catalog CATALOG --insecure SOURCE"
-CLUSTER = "--registry MIRROR --insecure INSECURE --kubeconfig KUBECONFIG"
+MIRROR = "--registry MIRROR --insecure INSECURE"
+CLUSTER = f"{MIRROR} --kubeconfig KUBECONFIG"
 COMMANDS = [
     f"hub-export list {LISTED}",
     f"hub-export plan {LISTED} --package {PACKAGE} --heads --signatures ignore --explain",
@@ -128,6 +149,17 @@ COMMANDS = [
             "hub-import undo --dry-run --kubeconfig KUBECONFIG",
             "hub-import render ARCHIVE --registry MIRROR --openshift-release 4.18 --output OUT",
             "hub-import verify OUT/nothing",
+            f"hub-import push ARCHIVE {MIRROR}",
+            f"hub-import receipt ARCHIVE {MIRROR} --output NEW",
+            f"hub-import push ARCHIVE {MIRROR} --insecure another-mirror.of-the-disconnected-site.example:5000 --volumes 1-2",
+            f"hub-import apply ARCHIVE {CLUSTER} --dry-run",
+            "hub-import serve ARCHIVE --listen no-such-host.example.com:5000",
+            "hub-import login INSECURE --username robot --password-stdin",
+            "hub-export keygen NEW",
+            "hub-export build-catalog --manifest-dir NEW --to SOURCE/organisation-of-the-site/catalog-of-the-site:v1",
+            "hub-export list --release stable-4.18@4.18.1..4.18.3 --graph-file GRAPH",
+            "hub-export list --release stable-4.18 --graph-file GRAPH",
+            "hub-export plan --image 127.0.0.1:1/organisation/of-a-registry-that-does-not-answer:v1 --insecure 127.0.0.1:1",
             "hub-export list --catalog no-such-host.example.com/redhat/redhat-operator-index:v4.18",
         ]
     ),
@@ -145,10 +177,18 @@ def lines_of(result: Result) -> list[str]:
     return [line.rpartition("\r")[2] for line in text.split("\n")]
 
 
+def _steady(text: str) -> str:
+    """Return a text without the numbers that differ from run to run."""
+    return re.sub(r"/new-\d{4}|[0-9a-f]{64}|SHA256:\S+", "…", text)
+
+
 def broken(lines: Sequence[str], whole: str) -> list[str]:
     """Return the words of lines that are neither words of the whole text nor end with an ellipsis."""
-    known = words(whole)
-    kept = [line.removesuffix(" \\") for line in lines if not line.startswith("checked ")]  # with a rate, which differs
+    known = words(_steady(whole))
+    # Rates and times differ.
+    kept = [
+        _steady(line).removesuffix(" \\") for line in lines if not re.match("(checked|pushed|fetched) |took |.*: done", line)
+    ]
     found = [word for line in kept for word in line.split() if not {word, word.removesuffix(":")} & known]
     return [word for word in found if not (word.endswith("…") and any(each.startswith(word[:-1]) for each in known))]
 
@@ -157,7 +197,10 @@ def broken(lines: Sequence[str], whole: str) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_line_is_longer_than_a_terminal_and_no_word_is_broken(world: World, command: str, columns: int) -> None:
     program, *arguments = world.words(command)
+    if command.split()[1] in ("push", "receipt"):  # the first push has other numbers than the second one
+        assert run(*world.words(f"hub-import push ARCHIVE {MIRROR}")).status == 0
     piped = run(program, *arguments, env={"HUB_REGISTRY_PATIENCE": "1"})
+    program, *arguments = world.words(command)
     shown = on_terminal(program, *arguments, columns=columns, env={"NO_COLOR": "1", "HUB_REGISTRY_PATIENCE": "1"})
     print(shown.stdout)
     assert shown.status == piped.status
@@ -175,3 +218,50 @@ def test_names_and_providers_are_listed(world: World) -> None:
     rows = [line for line in piped.stdout.splitlines() if line.startswith(f"{PACKAGE} ")]
     assert len(rows) == 2, "every row has every column"
     assert all(re.search(rf"\.v{VERSION} +2 +{TITLE}  Red Hat, Inc\.$", row) for row in rows)
+
+
+def uncoloured_after(shown: str) -> bool:
+    """Say whether a terminal has its own colours again at the end of each line (ECMA-48, 8.3.117, SGR 0)."""
+    last = [re.findall(r"\x1b\[([0-9;]*)m", line)[-1:] for line in shown.split("\n")]
+    return all(each in ([], ["0"], [""]) for each in last)
+
+
+@pytest.mark.parametrize("command", more(["hub-export create --help", f"hub-import deploy ARCHIVE {CLUSTER} --yes"]))
+def test_colours_are_reset(world: World, command: str) -> None:
+    cluster = world.site.cluster
+    cluster.catalog_contents = {each.image: each.packages for each in world.site.inventory.catalogs}
+    shown = on_terminal(*world.words(command), env={"TERM": "xterm-256color", "HUB_REGISTRY_PATIENCE": "1"})
+    assert shown.status == 0, shown.stdout
+    assert re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", shown.stdout), "it has colours"
+    assert uncoloured_after(shown.stdout)
+    if "deploy" in command:
+        assert "next: hub-import status --kubeconfig" in "\n".join(lines_of(shown))
+        undone = on_terminal(*world.words("hub-import undo --kubeconfig KUBECONFIG --yes"))
+        assert "next: hub-import operators --kubeconfig" in "\n".join(lines_of(undone))
+        cluster.catalog_contents = {}
+
+
+def when_it_listens(port: int) -> Callable[[int], None]:
+    """Return what sends Ctrl-C to a process once it listens at a port."""
+
+    def interrupt(process: int) -> None:
+        with suppress(ProcessLookupError):
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                os.kill(process, 0)
+                time.sleep(0.01)
+            os.kill(process, signal.SIGINT)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("columns", more([40, 80, 200]))
+def test_serve_on_a_terminal(world: World, columns: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = world.words(f"hub-import serve ARCHIVE --listen 127.0.0.1:{port}")
+    shown = on_terminal(*command, columns=columns, started=when_it_listens(port))
+    assert shown.status == 0, shown.stdout
+    long = [line for line in lines_of(shown) if cells(line) > columns and len(line.removesuffix(" \\").split()) > 1]
+    assert not long
+    assert uncoloured_after(shown.stdout)

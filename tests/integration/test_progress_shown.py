@@ -100,6 +100,7 @@ def test_an_interrupted_step_has_stopped_and_is_not_done(tmp_path, style):
             done = run(*command(link, tmp_path / "out", "--progress", style), started=interrupt_when(tmp_path / "out"))
     assert done.status == 130, done.stderr
     assert re.search(r"^error: interrupted\n  fetching 3 blobs: stopped at .* of 7.6 MiB\n", done.stderr, re.MULTILINE)
+    assert re.search(r"\n  hub-export create --image \S+ .*--progress \w+\n\Z", done.stderr), "the command, to be copied"
     if style == "json":
         events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
         assert [event["event"] for event in events if event["step"] == "fetching 3 blobs"][-1] == "stopped"

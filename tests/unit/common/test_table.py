@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
 
 import pytest
@@ -149,3 +150,19 @@ def test_a_huge_cell_costs_no_more_than_its_characters():
     began = time.process_time()
     assert max(map(len, fitted(lines, 80))) <= 80
     assert time.process_time() - began < 1.2
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_command_that_continues_is_the_same_command(width):
+    """sh(1), *Quoting*: a backslash inside of single quotes stays, and a blank after a comma ends the word."""
+    words = [
+        "hub-export",
+        "create",
+        "--output",
+        "/media/my stick's/week 47",
+        "--package",
+        ",".join(f"operator-{n}" for n in range(9)),
+    ]
+    shown = "\n".join(fitted([CommandLine(f"  {shlex.join(words)}")], width))
+    assert "\\\n" in shown
+    assert shlex.split(shown.replace("\\\n", "")) == words
