@@ -522,6 +522,7 @@ def _table(rows: Sequence[Row], now_s: float, width: int, height: int) -> Text:
         since = clock_text(now_s - row.since_s)
         rows_shown.append((check.subject, check.state, since, seen, "done" if check.ok else check.next_step))
     # What does not fit a low terminal is cut at its foot: columns for patience give way to rows.
+    lines: list[list[str]] = []
     for kept in (5, 4, 3, 2):
         lines = [fitted([line], width) for line in columns([row[:kept] for row in rows_shown])]
         if sum(map(len, lines)) < height:

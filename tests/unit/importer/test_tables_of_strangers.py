@@ -66,3 +66,23 @@ def test_the_wait_shows_a_message_of_the_cluster_on_its_line() -> None:
     table.end()
     require_clean(screen.getvalue().replace("\n", ""))
     assert not [line for line in screen.getvalue().split("\n") if line.startswith("forged")]
+
+
+@pytest.mark.parametrize(("width", "height", "is_advised"), [(80, 24, True), (80, 12, False), (200, 50, True)])
+def test_a_low_terminal_shows_every_row_of_the_wait(
+    monkeypatch: pytest.MonkeyPatch, width: int, height: int, is_advised: bool
+) -> None:
+    """rich.live cuts what is below the terminal: the advice of the first rows took the lines of the last ones."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", str(height))
+    kinds = ("MachineConfigPool", "CatalogSource", "pod of", "packages of")
+    advice = "the node keeps trying to pull and start it; it need not be deleted"
+    check = [Check(f"{kind} redhat-operator-index", ok=False, state="not ready", next_step=advice) for kind in kinds]
+    file = io.StringIO()
+    table = cluster_tables.LiveTable(file)
+    table.rows([Row(each, 0.0) for each in check], 0.0)
+    table.end()
+    shown = file.getvalue()
+    assert shown.count("not ready") == len(kinds), shown
+    assert ("NEXT" in shown) is is_advised, "what happens next, where there is room"
+    assert len(shown.splitlines()) <= height
