@@ -115,8 +115,13 @@ class Measured:
         # Without a total, as in a wait for the cluster, nothing says how far a step came.
         if step is None or not step.total or step.done >= step.total:
             return ""
+        if step.done + step.failed.size < step.total:
+            stopped = "stopped at "
+        elif step.unit == BYTES:
+            stopped = ""
+        else:
+            return ""  # what failed of it is what the error is about
         failed = f", {step.failed.count} failed" if step.failed.count else ""
-        stopped = "stopped at " if step.done + step.failed.size < step.total else ""
         return f"{step.what}: {stopped}{of(step.done, step.total, step.unit)}{failed}"
 
 
