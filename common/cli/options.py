@@ -577,7 +577,8 @@ def _from_system(error: OSError) -> HubError:
 
 
 def _tell(error: HubError) -> int:
-    left = _measured.left() if _measured else ""
+    # A wrong setting is no state of a step, and the same command meets it again.
+    left = _measured.left() if _measured and error.exit_code is not ExitCode.USAGE else ""
     # What comes after a step in the middle, or is to be repeated, is the command as it was typed, ready to be copied.
     terminal.tell_error(error, left, same_command() if left or _REPEATED.search(error.advice) else ())
     return int(error.exit_code)
