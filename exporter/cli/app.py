@@ -266,8 +266,9 @@ def diff(
 
     output.begin()
     # Neither side is verified here: diff is a report, and an inventory alone is enough for it.
-    found = differences.between(differences.load(parse(old)), differences.load(parse(new)))
-    output.emit(found, lambda: differences.table(found))
+    one, other = (differences.load(parse(each)) for each in (old, new))
+    found = differences.between(one, other)
+    output.emit(found, lambda: differences.table(found, differences.lacking(one), differences.lacking(other)))
     return ExitCode.DONE
 
 

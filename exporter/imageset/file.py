@@ -154,7 +154,7 @@ class _Reader:
     def image_set(self, root: Placed) -> ImageSet:
         fields = self._fields(root, "the file")
         self._require_version(root, fields)
-        self._note(fields, "storageConfig", "has no meaning here: there is no state next to the archive")
+        self._note(fields, "storageConfig", "is not needed: each archive has the list of its content (--since ARCHIVE)")
         mirror = self._mirror(root, fields)
         operators = list(self._each(mirror.get("operators"), "operators", lambda at: (at, self._operator(at))))
         self._require_unique(operators)

@@ -9,7 +9,16 @@ import msgspec
 
 from common.archive import inventory_file, location
 from common.archive.discover import find
-from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, BundleRecord, CatalogRecord, ChannelRecord, Inventory, PackageRecord
+from common.archive.inventory import (
+    ATTACHED,
+    MAX_SIZE,
+    MEDIA_TYPE,
+    BundleRecord,
+    CatalogRecord,
+    ChannelRecord,
+    Inventory,
+    PackageRecord,
+)
 from common.archive.naming import title
 from common.errors import UsageError
 from common.files import size_text
@@ -103,14 +112,23 @@ def between(old: Inventory, new: Inventory) -> Document:
     }
 
 
-def table(found: Document) -> list[str]:
-    """Return `diff` for people."""
+def lacking(one: Inventory) -> frozenset[str]:
+    """Return the sources of the images that could not be fetched."""
+    complete = {image.source for image in one.images if image.complete}
+    return frozenset(image.source for image in one.images if image.kind not in ATTACHED) - complete
+
+
+def table(found: Document, lacked: frozenset[str] = frozenset(), lacks: frozenset[str] = frozenset()) -> list[str]:
+    """Return `diff` for people; `lacked` and `lacks`: images that the first and the second one list and do not have."""
     packages, images, blobs = found["packages"], found["images"], found["blobs"]
     rows = [("", "CATALOG", "PACKAGE", "CHANGE")]
     rows += [("+", one["catalog"], one["package"], "new") for one in packages["added"]]
     rows += [("-", one["catalog"], one["package"], "gone") for one in packages["removed"]]
     rows += [("~", one["catalog"], one["package"], line) for one in packages["changed"] for line in _lines(one)]
-    listed = [f"+ {source}" for source in images["added"]] + [f"- {source}" for source in images["removed"]]
+    # An image that is listed and not carried is the reason to refuse an archive, and is no new image.
+    listed = [f"! {source}: not in it: it could not be fetched" for source in sorted(lacks)]
+    listed += [f"+ {source}" for source in sorted({*images["added"], *(lacked - set(images["removed"]))} - lacks)]
+    listed += [f"- {source}" for source in images["removed"]]
     # A changed image is one source with another digest: a tag that moved, or a rebuilt catalog.
     listed += [f"~ {one['source']}: {one['from']} → {one['to']}" for one in images["changed"]]
     sums = [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from exporter.plan import diff as differences
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry
@@ -47,6 +50,17 @@ def test_it_is_said_by_verify_and_before_the_question(archive, tmp_path):
         shown = site.text("deploy", archive, *place, *site.trust, "--dry-run")
         assert shown.stdout.splitlines()[-3] == f"warning: {LEFT_OUT}"
         assert "no drain" in shown.stdout.splitlines()[-2]
+
+
+def test_diff_does_not_call_it_new(archive, tmp_path):
+    nothing = json.loads((archive / "inventory.json").read_bytes())
+    (image,) = [each["source"] for each in nothing["images"] if not each["complete"]]
+    lines = run("hub-export", "diff", archive, archive).stdout.splitlines()
+    assert f"! {image}: not in it: it could not be fetched" in lines
+    assert "the same images" not in lines
+    # The next archive has it: nothing else differs.
+    found = differences.between(one := differences.load(archive), one)
+    assert f"+ {image}" in differences.table(found, differences.lacking(one), frozenset())
 
 
 @pytest.mark.parametrize("command", more(["deploy", "apply"]))
