@@ -78,7 +78,7 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
         [heading_of(inventory, archive.digest), f"made {inventory.created} by {inventory.tool}", signed],
         request_lines(inventory.requested_by or "", inventory.purpose or ""),
         columns(rows, ((0,), (1, 2))) if inventory.catalogs or not inventory.carried_releases else [],
-        _releases(inventory.carried_releases),
+        _releases(inventory.carried_releases, stated=archive.found.signature is not SignatureState.VALID),
         [f"{versions}{counted(sums['images'], 'image')}, {counted(sums['blobs'], 'blob')}, {size}"],
         _volumes(archive),
         [f"here: {numbered(archive.present) or 'no volume'}"],
@@ -122,8 +122,9 @@ def _size(volume: VolumeRecord, sizes: Mapping[str, int]) -> str:
     return size_text(sizes[volume.name]) if volume.name in sizes else f"{size_text(volume.data_size)}, not here"
 
 
-def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
-    rows = [("RELEASE", "ARCH", "SIGNED BY", "PAYLOAD")]
+def _releases(releases: Sequence[ReleaseRecord], *, stated: bool) -> list[str]:
+    # The export has verified them; without the signature of the archive anybody can have written so.
+    rows = [("RELEASE", "ARCH", "SIGNED BY (not verified)" if stated else "SIGNED BY", "PAYLOAD")]
     rows += [(one.version, one.architecture, signed_by(each.key for each in one.signatures), one.digest) for one in releases]
     return columns(rows) if releases else []
 

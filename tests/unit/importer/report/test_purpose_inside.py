@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from common.archive.inventory import ReleaseRecord, ReleaseSignatureRecord
 from common.archive.signature import SignatureState
 from common.errors import ClusterError
+from common.oci.image import Digest
 from importer.archive.checksum_files import Neighbours
 from importer.cli import tables
 from importer.report.page import DeployReport
@@ -30,6 +32,17 @@ def test_inspect_shows_them():
     assert "purpose: CHG-7" in lines
     document = tables.inspect_document(ARCHIVE, Neighbours())
     assert (document["requestedBy"], document["purpose"]) == ("Jo <i>Smith</i>", "CHG-7")
+
+
+@pytest.mark.parametrize("state", SignatureState)
+def test_keys_of_releases_are_not_verified_by_an_archive_without_a_verified_signature(state):
+    """An archive from anywhere may have any key in its inventory."""
+    signature = ReleaseSignatureRecord("", "", "A" * 40)
+    release = ReleaseRecord("4.18.20", "amd64", "quay.io/a:b", Digest(DIGEST), signatures=(signature,))
+    found = SimpleNamespace(signature=state, key=SimpleNamespace(fingerprint="ab"))
+    archive = SimpleNamespace(**vars(ARCHIVE) | {"inventory": replace(INVENTORY, releases=(release,)), "found": found})
+    (heading,) = (line for line in tables.inspect_table(archive, Neighbours()) if line.startswith("RELEASE"))
+    assert ("SIGNED BY (not verified)" in heading) is (state is not SignatureState.VALID)
 
 
 def test_the_page_of_a_deploy_shows_them_and_prints_the_digest_on_each_page(tmp_path):
