@@ -297,14 +297,31 @@ class _Rules:
 
 
 def _newest(archives: Sequence[KnownArchive], keep_last: int) -> dict[str, str]:
-    """Return for each group the time of the oldest archive that is kept of it. Archives of one time are kept together."""
-    times: defaultdict[str, set[tuple[str, Digest]]] = defaultdict(set)
+    """Return for each group the time of the oldest archive that is kept of it. Archives of one time are kept together.
+
+    An archive that has nothing of a group which an older one lacks does not count: a re-request brings a few images again, and
+    would push out the archive that it repairs.
+    """
+    found: defaultdict[str, dict[tuple[str, Digest], set[tuple[str, Digest]]]] = defaultdict(dict)
     # A record that nobody signed must not push out those that were: its own content is kept anyway.
     for archive in (one for one in archives if one.trusted):
         for image in archive.images:
             for group in image.groups:
-                times[group].add((archive.created, archive.digest))
-    return {group: sorted(found, reverse=True)[:keep_last][-1][0] for group, found in times.items()}
+                content = found[group].setdefault((archive.created, archive.digest), set())
+                content.add((image.repository, image.digest))
+    return {group: _oldest_kept(content, keep_last) for group, content in found.items()}
+
+
+def _oldest_kept(content: Mapping[tuple[str, Digest], set[tuple[str, Digest]]], keep_last: int) -> str:
+    """Return the time of the archive with which `keep_last` are reached; `content`: of one group, by time and archive."""
+    newest_first = sorted(content, reverse=True)
+    count = 0
+    for position, one in enumerate(newest_first):
+        if not any(content[one] <= content[older] for older in newest_first[position + 1 :]):
+            count += 1
+        if count == keep_last:
+            return one[0]
+    return newest_first[-1][0]
 
 
 def _named(archive: KnownArchive) -> str:

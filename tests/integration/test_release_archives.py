@@ -113,7 +113,8 @@ def healed(site, status=4):
     with FakeRegistry() as mirror:
         push(site.archive, mirror, status)
         push(site.folder / "heal", mirror)
-        small = {name: set(one.tags) for name, one in mirror.repositories.items() if one.tags}
+        images = {name: one for name, one in mirror.repositories.items() if not name.endswith("/hub-airgap-archives")}
+        small = {name: set(one.tags) for name, one in images.items() if one.tags}
         push(site.archive, mirror)
         return small
 

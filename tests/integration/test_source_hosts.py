@@ -30,7 +30,7 @@ def test_push_serve_and_render_have_one_name_for_each_host(tmp_path: Path) -> No
         place = ("--registry", f"{registry.host}/m", "--keep-source-host")
         pushed = run("hub-import", "push", archive, *place, "--insecure", registry.host)
         assert pushed.status == 0, pushed.stdout + pushed.stderr
-        assert set(registry.repositories) == {f"m/{path}" for path in SOURCES.values()}
+        assert set(registry.repositories) == {f"m/{path}" for path in (*SOURCES.values(), "hub-airgap-archives")}
         rendered = run("hub-import", "render", archive, *place, "--openshift-release", "4.18", "--output", tmp_path / "out")
         assert rendered.status == 0, rendered.stdout + rendered.stderr
         text = "".join(file.read_text() for file in sorted((tmp_path / "out").rglob("*.yaml")))

@@ -156,8 +156,13 @@ class World:
         found = set()
         newest = {}
         for group in GROUPS:
-            times = sorted({(a.created, a.digest) for a in self.archives if any(group in i.groups for i in a.images)})
-            newest[group] = times[-policy.keep_last :][0][0] if times else ""
+            editions = {}
+            for a in sorted(self.archives, key=lambda one: (one.created, one.digest)):
+                has = frozenset((i.repository, i.digest) for i in a.images if group in i.groups)
+                # One that brings nothing that an earlier one lacks is no edition of its own: it repairs that one.
+                if has and not any(has <= each for each in editions.values()):
+                    editions[a.created, a.digest] = has
+            newest[group] = sorted(editions)[-policy.keep_last :][0][0] if editions else ""
         for archive in self.archives:
             for image in archive.images:
                 recent = any(archive.created >= newest[group] for group in image.groups)

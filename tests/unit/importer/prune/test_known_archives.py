@@ -88,6 +88,16 @@ def test_catalogs_of_two_releases_are_two_groups():
     assert deleted(known, keep_last=2) == set()
 
 
+def test_an_archive_that_repairs_another_does_not_push_it_out():
+    """A re-request brings a few images again, with the catalog of the archive that it repairs, and is newer."""
+    whole = week(8)
+    fields = {name: getattr(whole.inventory, name) for name in whole.inventory.__struct_fields__}
+    repair = record(type(whole.inventory)(**{**fields, "images": whole.inventory.images[1:]}), 9)
+    known = known_of(week(1), whole, repair)
+    assert deleted(known) == {each.digest for each in known.archives[0].images}
+    assert deleted(known, keep_last=2) == set()
+
+
 def test_a_catalog_that_is_served_keeps_what_it_offers():
     known = known_of(week(1), week(2), week(3))
     served = known.archives[0].catalogs[0][0]
