@@ -44,6 +44,7 @@ class ClusterSettings:
     `installs`: the operators that an archive lists for installation are installed.
     `update_service`: ClusterVersion is to ask the UpdateService; `acknowledged`: names of what has to be, before an update.
     `replace_credential`: the pull secret's credential for the whole registry may be replaced.
+    `pull_test`: pods are to prove that the nodes can pull.
     """
 
     kubeconfig: Path | None = None
@@ -58,5 +59,6 @@ class ClusterSettings:
     installs: bool = True
     update_service: bool = False
     acknowledged: tuple[str, ...] = ()
+    pull_test: bool = False
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

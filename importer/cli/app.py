@@ -23,7 +23,9 @@ from importer.cli.options import (
     ComparedArchiveOptions,
     Heal,
     MirrorOptions,
+    NoPullTest,
     PlaceOptions,
+    PullTestWanted,
     RememberedArchiveOptions,
     ReplaceCredential,
     Repoint,
@@ -202,6 +204,7 @@ def apply(
     resources: ResourceFlags,
     cluster: ClusterOptions,
     output: OutputOptions,
+    pull_test: PullTestWanted = False,
 ) -> ExitCode:
     """Configure the cluster: trust, default sources off, mirror rules, catalog sources; wait until OLM lists the operators."""
     from importer import workflow
@@ -209,7 +212,7 @@ def apply(
 
     progress = output.begin()
     settings = mirror.settings(registry)
-    told = cluster.settings(resources.options(registry))
+    told = cluster.settings(resources.options(registry), pull_test=pull_test)
     opened, near = archive.open_with_neighbours()
     applied = workflow.apply(opened, settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
     output.emit(
@@ -236,6 +239,7 @@ def deploy(
         ),
     ] = None,
     heal: Heal = False,
+    no_pull_test: NoPullTest = False,
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
     from importer import workflow
@@ -246,7 +250,7 @@ def deploy(
     # The place of the page is settled first: it must exist even when the first step fails.
     wanted = place_of(page, terminal.tell)
     settings = mirror.settings(registry, heal=heal)
-    told = cluster.settings(resources.options(registry))
+    told = cluster.settings(resources.options(registry), pull_test=not no_pull_test)
     (opened, near), interaction = archive.open_with_neighbours(), cluster.interaction(output, terminal.tell)
     # The page is written however the block ends, also by Ctrl-C: it is the record of the change.
     kept = None if told.dry_run else wanted
@@ -296,9 +300,17 @@ def status(
         str | None,
         typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="List the archives that this mirror remembers, too."),
     ] = None,
+    pull: Annotated[
+        bool,
+        typer.Option("--pull", help="Let a short-lived pod for each pool and architecture prove that nodes can pull."),
+    ] = False,
 ) -> ExitCode:
-    """How the cluster is: catalogs, packages, mirror rules, pools, updates. Needs no archive, and changes nothing."""
-    from importer.cli import cluster_tables, tables
+    """How the cluster is: catalogs, packages, mirror rules, pools, updates. Needs no archive, and changes nothing.
+
+    With --pull it creates pods in a namespace of its own, and deletes them.
+    """
+    from importer.cli import cluster_tables, pull_tables, tables
+    from importer.configure.pulling import prove
     from importer.diagnose import health
     from importer.push.payloads import asking
     from importer.records.listing import remembered
@@ -308,11 +320,17 @@ def status(
     ask = asking(registry.settings()) if ask_mirror else None
     known = remembered(mirror, registry.settings()) if mirror is not None else None
     found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
+    pulls = prove(cluster.settings(), found, inventory) if pull else None
     document = cluster_tables.health_document(found) | near.document() | tables.remembered_document(known)
     output.emit(
-        document, lambda: [*cluster_tables.status_table(found, compared, cluster.words), *tables.remembered_table(known)]
+        document | pull_tables.pulls_document(pulls),
+        lambda: [
+            *pull_tables.pulls_table(pulls),
+            *cluster_tables.status_table(found, compared, cluster.words),
+            *tables.remembered_table(known),
+        ],
     )
-    return found.exit_code
+    return ExitCode.CLUSTER if pulls is not None and pulls.failed else found.exit_code
 
 
 @command(app)

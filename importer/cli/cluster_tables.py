@@ -15,6 +15,8 @@ from common.cli.results import problem_lines
 from common.cli.summary import next_command, same_command
 from common.table import Verbatim, columns, fitted
 from common.text import counted, enumeration, indented, paragraphs, visible
+from importer.cli import pull_tables
+from importer.cli.finding_tables import finding_document, findings_lines
 from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
@@ -74,7 +76,7 @@ def apply_document(applied: Applied) -> Document:
     findings = [finding_document(each) for each in applied.findings]
     where = cluster_document(applied.cluster)
     return {
-        "healthy": applied.done and applied.well,
+        "healthy": applied.done and applied.well and not applied.cannot_pull,
         "cluster": where,
         "changes": changes,
         "findings": findings,
@@ -86,6 +88,7 @@ def apply_document(applied: Applied) -> Document:
         "installed": [
             {"package": name, "state": state, "approve": command or None} for name, state, command in applied.installed
         ],
+        **pull_tables.pulls_document(applied.pulls),
     }
 
 
@@ -122,9 +125,10 @@ def apply_table(applied: Applied, place: Sequence[str] = (), *, taken: Measured 
         return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), *unchanged()]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result), *installed_lines(applied.installed)]
-    after = next_command("next", "hub-import", "status" if applied.well else "doctor", *place)
+    after = next_command("next", "hub-import", "status" if applied.well and not applied.cannot_pull else "doctor", *place)
+    pulls = pull_tables.pulls_table(applied.pulls)
     last = [*_made(applied, taken), applied.verdict, after]
-    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *last]
+    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), *pulls, *last]
 
 
 def unchanged() -> list[str]:
@@ -173,7 +177,8 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     noted = [*problem_lines(would.problems), *_noted(would.notes)]
     # Known since the export, and decisive here: the operators would be listed, and their pods could not start.
     lacking = [f"warning: {would.left_out}"] if would.left_out else []
-    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators), *lacking]
+    pulls = [f"would do a {would.would_pull}"] if would.would_pull else []
+    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators), *pulls, *lacking]
 
 
 def diff_table(result: ApplyResult) -> list[str]:
@@ -302,29 +307,6 @@ def deploy_table(
     alone = "The cluster was left alone: the mirror does not have everything yet."
     last = apply_table(applied, place, taken=taken) if applied else [alone, next_command("then again", *same_command())]
     return paragraphs(push_table(pushed) if pushed else [], last)
-
-
-def findings_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return the lines of findings, each with its severity."""
-    lines = []
-    for finding in findings:
-        first, *more = finding.lines
-        lines += [f"{finding.severity}: {first}", *more]
-    return lines
-
-
-def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
-    """Return the JSON of one finding."""
-    return {
-        "code": finding.code,
-        "severity": finding.severity,
-        "subject": finding.subject,
-        "cause": finding.cause,
-        "evidence": finding.evidence,
-        "fix": finding.fix,
-        "fixable": finding.fixable,
-        "fixed": fixed,
-    }
 
 
 def health_document(health: Health) -> Document:

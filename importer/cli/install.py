@@ -194,7 +194,8 @@ def install(
 
 def _document(done: Installed, wanted: tuple[Wanted, ...]) -> dict[str, Any]:
     """Return the JSON of `install`."""
-    from importer.cli.cluster_tables import changes_document, cluster_document, finding_document
+    from importer.cli.cluster_tables import changes_document, cluster_document
+    from importer.cli.finding_tables import finding_document
 
     states = {name: (state, command or None) for name, state, command in done.outcomes}
     return {
@@ -246,7 +247,8 @@ def _operators(done: Installed) -> list[dict[str, Any]]:
 def _table(done: Installed) -> list[str]:
     """Return `install` for people."""
     from common.text import counted
-    from importer.cli.cluster_tables import changes_table, findings_lines, installed_lines, unchanged
+    from importer.cli.cluster_tables import changes_table, installed_lines, unchanged
+    from importer.cli.finding_tables import findings_lines
 
     if not done.done:
         return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), *unchanged()]

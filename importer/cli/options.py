@@ -347,6 +347,18 @@ NoInstall = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
+PullTestWanted = Annotated[
+    bool,
+    typer.Option(
+        "--pull-test",
+        help="At the end, let a short-lived pod for each pool and architecture prove that nodes can pull.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+NoPullTest = Annotated[
+    bool,
+    typer.Option("--no-pull-test", help="Create no pods that prove that nodes can pull.", rich_help_panel=CLUSTER),
+]
 
 
 ChangePage = Annotated[
@@ -483,7 +495,7 @@ class ClusterOptions:
         """The cluster as a further command names it."""
         return _place_words(self.kubeconfig, self.context)
 
-    def settings(self, resources: ResourceOptions) -> ClusterSettings:
+    def settings(self, resources: ResourceOptions, *, pull_test: bool = False) -> ClusterSettings:
         """Return the settings of the cluster's part. Raises UsageError."""
         from importer.cluster.release import Release
         from importer.settings import ClusterSettings
@@ -501,6 +513,7 @@ class ClusterOptions:
             installs=not self.no_install,
             update_service=self.update_service,
             acknowledged=tuple(dict.fromkeys(self.acknowledge)),
+            pull_test=pull_test,
             dry_run=self.dry_run,
             timeout_s=timeout_of(self.timeout),
         )

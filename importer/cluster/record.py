@@ -47,6 +47,7 @@ _EXPECTED = "expected."  # how the keys of expected catalogs and releases begin;
 # No name of a CatalogSource has an underscore. Earlier versions skip values of another shape than that of a catalog.
 _RELEASES = f"{_EXPECTED}_release."
 _ARCHIVES = f"{_EXPECTED}_archives"
+_PULLS = f"{_EXPECTED}_pulls"
 _MAX_ARCHIVES = 20  # the newest imports; a year of weeks would be of no use to a reader
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
 
@@ -71,7 +72,17 @@ class ImportedArchive(msgspec.Struct, frozen=True, omit_defaults=True):
         return label(self.digest, self.name, self.created)
 
 
+class PullImage(msgspec.Struct, frozen=True):
+    """An image that a pull test pulls by its source name. `architecture` is empty for one that states none."""
+
+    architecture: str
+    image: str
+    size: int
+
+
 _IMPORTED = msgspec.json.Decoder(list[ImportedArchive])
+_PULL_IMAGES = msgspec.json.Decoder(list[PullImage])
+_MAX_PULLS = 20  # architectures; OpenShift has four
 T = TypeVar("T")
 
 
@@ -187,10 +198,12 @@ class Recorder:
         catalogs: Iterable[ExpectedCatalog],
         releases: Iterable[ExpectedRelease] = (),
         archive: ImportedArchive | None = None,
+        pulls: Iterable[PullImage] = (),
     ) -> None:
         """Keep what the cluster has to serve, so that `status` and `doctor` need no archive. Raises ClusterError.
 
-        What the record has already is not written again. Releases of earlier archives stay. `archive`: the one imported.
+        What the record has already is not written again. Releases of earlier archives stay. `archive`: the one imported;
+        `pulls`: its images for pull tests.
         """
         values = {_catalog_key(each): _packed(each) for each in catalogs}
         values |= {_release_key(each): _packed(each) for each in releases}
@@ -198,6 +211,10 @@ class Recorder:
         if archive is not None:
             known = [each for each in _imported(live) if each.digest != archive.digest]
             values[_ARCHIVES] = _packed([*known, archive][-_MAX_ARCHIVES:])
+        if wanted := {each.architecture: each for each in pulls}:
+            # Architectures that this archive does not carry keep the image of an earlier one.
+            merged = {**{each.architecture: each for each in _pulls(live)}, **wanted}
+            values[_PULLS] = _packed([merged[each] for each in sorted(merged)])
         fresh = {key: value for key, value in values.items() if live.get(key) != value}
         if fresh:
             self._write(fresh)
@@ -255,7 +272,7 @@ def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCat
     found = [
         _unpacked(value, _CATALOG)
         for key, value in sorted(data.items())
-        if key.startswith(_EXPECTED) and not key.startswith(_RELEASES) and key != _ARCHIVES
+        if key.startswith(_EXPECTED) and not key.startswith(_RELEASES) and key not in (_ARCHIVES, _PULLS)
     ]
     return [each for each in found if each is not None]
 
@@ -276,6 +293,16 @@ def _imported(data: Mapping[str, str]) -> tuple[ImportedArchive, ...]:
     # The Secret may have been edited: names are checked as those of an archive are.
     found = (_unpacked(data[_ARCHIVES], _IMPORTED) if _ARCHIVES in data else None) or []
     return tuple(replaced(each, name=each.name if is_name(each.name) else "") for each in found[-_MAX_ARCHIVES:])
+
+
+def pull_images(client: ClusterClient, namespace: str) -> tuple[PullImage, ...]:
+    """Return the images that pull tests use; none where an earlier version made the record."""
+    return _pulls((client.get(SECRET, NAME, namespace) or {}).get("data") or {})
+
+
+def _pulls(data: Mapping[str, str]) -> tuple[PullImage, ...]:
+    found = (_unpacked(data[_PULLS], _PULL_IMAGES) if _PULLS in data else None) or []
+    return tuple(found[:_MAX_PULLS])
 
 
 def keep(client: ClusterClient, namespace: str, entry: Entry) -> None:
@@ -383,7 +410,7 @@ def _release_key(expected: ExpectedRelease) -> str:
     return _RELEASES + re.sub(r"[^A-Za-z0-9._-]", "-", f"{expected.version}.{expected.architecture}")[:200]
 
 
-def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive]) -> str:
+def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive] | list[PullImage]) -> str:
     # Compressed: the packages of several catalogs share the limit of one Secret.
     return base64.b64encode(zlib.compress(msgspec.json.encode(expected, order="sorted"), 9)).decode()
 

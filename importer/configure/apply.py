@@ -24,6 +24,7 @@ from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
 from importer.configure.asking import NotAgreedError, refuse, silent, warn
 from importer.configure.installing import Asking
 from importer.configure.plan import make_plan
+from importer.configure.pulling import announced, prove_plan
 from importer.configure.waiting import look_again, wait
 from importer.operators.settling import NOT_WELL
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from importer.configure.plan import ClusterPlan
     from importer.mapping import MappedImage
     from importer.operators.table import Row
+    from importer.pulls.testing import Patience
+    from importer.pulls.verdicts import PullTest
     from importer.settings import ClusterSettings, ImportSettings
 
     Tell = Callable[[str], None]
@@ -63,6 +66,7 @@ class Applied:
     `notes`: the steps left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
     in the catalogs of the archive. `installed`: what became of those that the archive lists for installation.
     `left_out`: the images that it lacks, as text; empty where it lacks none.
+    `would_pull`: what a pull test would create, as text; `pulls`: its verdicts.
     """
 
     result: ApplyResult
@@ -78,6 +82,8 @@ class Applied:
     packages: tuple[str, ...] = ()
     installed: tuple[Outcome, ...] = ()
     left_out: str = ""
+    would_pull: str = ""
+    pulls: PullTest | None = None
 
     @property
     def well(self) -> bool:
@@ -86,8 +92,13 @@ class Applied:
 
     @property
     def exit_code(self) -> ExitCode:
-        """6 when an operator is not well again, 3 when a catalog could not be given to the cluster."""
-        return of_problems(self.problems) if self.well else ExitCode.CLUSTER
+        """6 when an operator is not well again or nodes cannot pull, 3 when a catalog could not be given to the cluster."""
+        return of_problems(self.problems) if self.well and not self.cannot_pull else ExitCode.CLUSTER
+
+    @property
+    def cannot_pull(self) -> bool:
+        """Whether the pull test has found nodes that cannot pull."""
+        return self.pulls is not None and self.pulls.failed
 
     @property
     def verdict(self) -> str:
@@ -99,6 +110,8 @@ class Applied:
         done = f"OLM lists what the archive carries{carried}." if lists else "OLM has a connection to each catalog."
         if not any(each.kind == CATALOG_SOURCE.name for each in self.result.changes):
             done = "No catalog was given to OLM."
+        if self.cannot_pull:
+            done += " Some nodes cannot pull its images."
         unseen = [each for each in self.findings if each.code in (UNSEEN_RULES, RULES_MISSING)]
         lacking = [f"Warning: {self.left_out}."] if self.left_out else []
         return " ".join([done, *(_sentence(each) for each in unseen), *lacking])
@@ -112,7 +125,8 @@ def _sentence(finding: Finding) -> str:
 class Interaction:
     """The callbacks of an apply: lines of text, the question before the first change, the changes, and the wait.
 
-    `operators` gets those of the cluster after the wait, however it ends.
+    `operators` gets those of the cluster after the wait, however it ends; `pulled` the verdicts of the pull test, which has
+    `patience`.
     """
 
     tell: Tell
@@ -120,6 +134,8 @@ class Interaction:
     display: Display
     changed: Callable[[ApplyResult], None] = lambda _result: None
     operators: Callable[[Sequence[Row]], None] | None = None
+    pulled: Callable[[PullTest], None] = lambda _pulls: None
+    patience: Patience | None = None
 
 
 def preview(
@@ -141,7 +157,7 @@ def preview(
     with connect(cluster.kubeconfig, cluster.context) as client:
         identity = identify(client, cluster.release)
         met(identity, "" if cluster.dry_run else account_of(client))
-        planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity), archive)
+        planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity), archive, cluster)
     seen(planned)
     # A dry run shows its findings as its result.
     if not cluster.dry_run:
@@ -167,7 +183,7 @@ def apply(
     with connect(cluster.kubeconfig, cluster.context) as client:
         # Planned again after a push of hours: the cluster may have changed since `preview`.
         plan = make_plan(client, archive, images, settings, cluster)
-        planned = _preflight(client, plan, archive)
+        planned = _preflight(client, plan, archive, cluster)
         if find_missing is not None:
             # Those that were never pushed are in the problems of the inventory and of the plan.
             pushed = mapping.pushed_images(archive.inventory, images)
@@ -190,7 +206,11 @@ def apply(
         result = _following(plan, result, interaction)
         result, outcomes = _installing(client, plan, cluster, interaction, result)
         after = look_again(client, plan, interaction)
-        done = replace(planned, done=True, operators_after=after, updates=_updates(plan), installed=outcomes)
+        # Last: what it finds is no reason to wait, and what it creates is gone by then.
+        pulls = prove_plan(client, plan, interaction.tell, interaction.patience) if cluster.pull_test else None
+        done = replace(planned, done=True, operators_after=after, updates=_updates(plan), installed=outcomes, pulls=pulls)
+    if pulls is not None:
+        interaction.pulled(pulls)
     return replace(done, result=result, findings=(*planned.findings, *left))
 
 
@@ -229,7 +249,7 @@ def _updates(plan: ClusterPlan) -> tuple[Update, ...]:
     return ()
 
 
-def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive) -> Applied:
+def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive, cluster: ClusterSettings) -> Applied:
     """Return what would change, with all findings. Raises ClusterError, at once for missing permissions."""
     findings = list(preflight.permissions(client, plan.intent))
     refuse(findings)  # every further read, the dry run on the server included, would fail with 403
@@ -238,6 +258,8 @@ def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive) -> Ap
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
+    would_pull, untestable = announced(client, plan) if cluster.pull_test else ("", ())
+    findings += untestable
     return Applied(
         would,
         plan.built.problems,
@@ -248,6 +270,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive) -> Ap
         operators=plan.operators.rows,
         notes=plan.built.notes,
         updates=plan.releases.foreseen,
+        would_pull=would_pull,
         packages=tuple(sorted({name for each in plan.expected for name in each.packages})),
         left_out=left_out_text(archive.inventory),
     )

@@ -14,7 +14,7 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
-from importer.cluster.record import ImportedArchive, Recorder, record_namespace
+from importer.cluster.record import ImportedArchive, PullImage, Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
@@ -23,6 +23,7 @@ from importer.configure.installing import ListedPlan, plan_listed
 from importer.configure.operators import OperatorPlan, foresee, name
 from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
 from importer.install.offers import of_packages
+from importer.pulls.images import smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 class ClusterPlan:
     """Everything that one cluster gets. `credential`: a key of the global pull secret, and base64 of `user:password`.
 
-    `operators_now` judges the operators that are read after the change.
+    `operators_now` judges the operators that are read after the change; `pulls`: what a pull test pulls.
     """
 
     client: ClusterClient
@@ -59,6 +60,7 @@ class ClusterPlan:
     releases: ReleasePlan = NOTHING
     replace_credential: bool = False
     archive: ImportedArchive | None = None
+    pulls: tuple[PullImage, ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -95,7 +97,7 @@ class ClusterPlan:
 
     def record(self, recorder: Recorder | None = None) -> None:
         """Record what the cluster has to serve, and the archive. Raises ClusterError."""
-        (recorder or self.recorder).expect(self.expected, self.releases.expected, self.archive)
+        (recorder or self.recorder).expect(self.expected, self.releases.expected, self.archive, self.pulls)
 
     def follow(self, *, tell: Callable[[str], None]) -> ApplyResult:
         """Let the cluster ask its UpdateService for updates, where that was wanted and had to be waited for."""
@@ -149,6 +151,7 @@ def make_plan(
         releases,
         cluster.replace_credential,
         ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
+        smallest(archive.inventory),
     )
 
 

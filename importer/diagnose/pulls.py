@@ -44,6 +44,8 @@ _SHORT_NAME = re.compile(r"short-name|invalid reference format|couldn't parse im
 _BLOCKED = re.compile(r"is blocked in \S*registries\.conf")
 # Symptoms of a registry that does not have an image, or cannot be asked.
 _ABSENT = frozenset(("registry-unreachable", NOT_IN_MIRROR))
+# Symptoms of the node itself, whose words name no registry.
+_OF_NODE = frozenset(("image-rejected-by-policy", "node-disk"))
 _PLATFORM = ("openshift-", "kube-")
 _OF_OLM = frozenset(("olm", "operators"))
 
@@ -76,6 +78,11 @@ def waiting_pods(snapshot: Snapshot) -> Iterator[Finding]:
     namespaces = operator_namespaces(snapshot)
     for group in groups.values():
         yield _finding(group, namespaces)
+
+
+def cause_of(snapshot: Snapshot, waiting: WaitingImage) -> Finding:
+    """Return why one container waits for its image."""
+    return _finding(_Group(_Rules(snapshot).cause(waiting), [waiting]), frozenset())
 
 
 def unexplained(snapshot: Snapshot) -> list[WaitingImage]:
@@ -186,6 +193,8 @@ class _Rules:
             named = next((one for one in hosts if one in text), hosts[0])
             return self._answered(named, text, carry="{lines}") or _unknown(named)
         found = match(PULLS, (each.message,))
+        if found and found[0].code in _OF_NODE:
+            return _Cause(found[0].code, found[0].cause, found[0].fix, host)
         # The mirror is not mentioned at all: the node asked the registry itself, alone.
         if host in each.message and (_BLOCKED.search(each.message) or (found and found[0].code in _ABSENT)):
             return _Cause(

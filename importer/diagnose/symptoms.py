@@ -112,7 +112,9 @@ PULLS = (
     ),
     _is(
         "pull-unauthorized",
-        r"\bunauthorized\b|authentication required|\b401\b|no basic auth credentials|access to the resource is denied",
+        r"\bunauthorized\b|authentication required|\b401\b|no basic auth credentials|access to the resource is denied|"
+        # 403: the account is known, and lacks a right (containers/image, docker/errors.go; docker's `insufficient_scope`).
+        r"StatusCode: 403|status code 403|403 \(?Forbidden|insufficient_scope|authorization failed",
         "nodes have no credential that the registry accepts",
         "hub-import doctor --fix --cluster-authfile FILE with a read-only credential (or hub-import apply with it).",
         _always,
@@ -141,7 +143,7 @@ PULLS = (
     _is(
         "registry-unreachable",
         r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout|"
-        r"registry is unavailable",
+        r"registry is unavailable|context deadline exceeded|Client\.Timeout exceeded|connection reset by peer",
         "nodes cannot reach the registry that the image is at",
         "Let the nodes resolve and reach that name (DNS, firewall, noProxy of the cluster's proxy).",
     ),

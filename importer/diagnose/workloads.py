@@ -23,7 +23,7 @@ _ASKED = 20  # images whose events are read, one request each
 _EVENTS = 100  # of one pod
 _LONGEST = 1_500  # an error of a pull lists every mirror that was tried
 # kubernetes, pkg/kubelet/images/types.go, and k8s.io/cri-api, pkg/errors.
-_REASONS = frozenset(
+IMAGE_REASONS = frozenset(
     (
         "ErrImageNeverPull",
         "ErrImagePull",
@@ -94,7 +94,7 @@ def _waiting(pod: Body) -> list[WaitingImage] | None:
     for statuses, containers in _STATUSES.items():
         for each in status.get(statuses) or []:
             waiting = (each.get("state") or {}).get("waiting") or {}
-            if waiting.get("reason") not in _REASONS:
+            if waiting.get("reason") not in IMAGE_REASONS:
                 continue
             name = str(each.get("name") or "")
             found.append(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.wait import Display, Row
     from importer.configure.apply import Applied, Interaction, Tell
     from importer.operators.table import Row as OperatorRow
+    from importer.pulls.verdicts import PullTest
     from importer.push.result import PushResult
     from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
@@ -123,12 +124,16 @@ class DeployReport(ChangeRecord):
             display=self._recorded,
             changed=self._recorded.changed,
             operators=self._recorded.operators,
+            pulled=self._recorded.pulled,
         )
 
     def ending(self) -> Ending:
         """Return the end: a cluster that was not changed, problems, operators that are not healthy, or a good one."""
         if self.applied is None:
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
+        if self.applied.cannot_pull:
+            hint = "The section about the pull test shows which nodes, and why."
+            return Ending("warn", self.applied.verdict, hint)
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes != {ExitCode.DONE}:
             lacking = f"{self.applied.left_out}." if self.applied.left_out else ""
@@ -161,6 +166,7 @@ class DeployReport(ChangeRecord):
             "drain": planned.drain if planned else "",
             "operators": operators,
             "counts": counts(operators),
+            "pulls": self._recorded.pulls,
             "read_again": self._recorded.operators_after is not None,
             # The wait finds some causes that the preflight found already.
             "findings": tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._recorded.findings))),
@@ -175,6 +181,7 @@ class _RecordingDisplay:
         self.operators_after: Sequence[OperatorRow] | None = None
         self.result: ApplyResult | None = None
         self.last: Sequence[Row] = ()
+        self.pulls: PullTest | None = None
         self.findings: list[Finding] = []
 
     def changed(self, result: ApplyResult) -> None:
@@ -184,6 +191,11 @@ class _RecordingDisplay:
     def operators(self, rows: Sequence[OperatorRow]) -> None:
         """Record the operators after the change."""
         self.operators_after = rows
+
+    def pulled(self, pulls: PullTest) -> None:
+        """Record the verdicts of the pull test, for `Interaction.pulled`."""
+        self.pulls = pulls
+        self.findings += pulls.findings
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """Record and pass on the state of everything that is waited for."""

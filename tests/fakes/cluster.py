@@ -25,6 +25,7 @@ import yaml
 
 from common.archive.inventory import PackageRecord
 from tests.fakes.cluster_kinds import Minor, Served, kinds_of, kinds_of_microshift, kinds_of_update_service
+from tests.fakes.cluster_kubelets import Kubelets
 from tests.fakes.cluster_rbac import Roles
 from tests.fakes.cluster_request import Request
 from tests.fakes.cluster_seed import disabled_defaults, seed, seed_catalogs
@@ -108,6 +109,7 @@ class FakeCluster:
         self.log: list[Request] = []
         self.errors: list[BaseException] = []
         self.simulator = Simulator(self)
+        self.kubelets = Kubelets(self)
         self._authority = (authority or trustme.CA()) if tls else None
         self._server: Server | None = None
         self._lock = threading.Lock()

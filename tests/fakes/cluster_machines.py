@@ -31,6 +31,7 @@ class Machines:
         self._cluster = cluster
         self._waits = self._rolls = 0  # reads of pools until the rollout begins, and until it is over
         self._number = 1
+        self.texts: dict[str, str] = {}  # registries.conf, by the name of a configuration
         self._current: dict[str, str] = {}  # by pool: the configuration that all its nodes had last
 
     def rules_changed(self) -> None:
@@ -106,9 +107,14 @@ class Machines:
                 return f'cannot set mirrorSourcePolicy: NeverContactSource if the source "{source}" is one of the mirrors'
         return ""
 
+    def rules(self) -> Iterator[Mapping[str, Any]]:
+        """Give the mirror rules of all objects."""
+        yield from (rule for _, rule in self._rules())
+
     def _render(self, pool: str) -> str:
         self._rendered = self._wanted()
         name = f"rendered-{pool}-{self._number}"
+        self.texts[name] = self._rendered
         key = Key(self._cluster.kind("MachineConfig"), "", name)
         file = {"path": "/etc/containers/registries.conf", "mode": 420, "contents": self._contents(self._rendered)}
         other = {"path": "/etc/hostname", "mode": 420, "contents": {"source": "data:,node"}}

@@ -100,6 +100,8 @@ class Simulator:
                 self._installs.extensions()
             if kind in {"Deployment", "Pod"}:
                 self._deployments()
+            if kind in {"Node", "Pod"}:
+                self._cluster.kubelets.read()
             self._releases.read(kind)
 
     def package_manifests(self, namespace: str) -> Iterator[Body]:

@@ -76,6 +76,8 @@ NAME = "hub-import"
 FIX_NAME = "hub-import-doctor-fix"
 INSTALL_NAME = "hub-import-install"
 PRUNE_NAME = "hub-import-prune"
+PULL_NAME = "hub-import-pull-test"
+PULL_NAMESPACE = PULL_NAME  # fixed, so that a Role can allow pods in it alone
 LOG = "log"
 _CLUSTER = "cluster"  # the name of the singletons of config.openshift.io
 # Verbs that RBAC can restrict to names: a list has no name, and the name of a new object is not in the path of its request
@@ -273,6 +275,14 @@ def repointing() -> list[Permission]:
 def reading_images() -> list[Permission]:
     """Return what `prune` uses: it lists everything that names an image, in all namespaces, and changes nothing."""
     return [permission for kind in (*IMAGE_USERS, OLD_CRON_JOB) for permission in _each(kind, ("list",))]
+
+
+def pulling(*, prepared: bool = False) -> list[Permission]:
+    """Return what the pull test uses: pods in a namespace of its own. `prepared`: an administrator has created that."""
+    verbs = () if prepared else ("create", "delete")
+    found = [*_each(NODE, ("get", "list")), *_each(NAMESPACE, ("get", *verbs), names=(PULL_NAMESPACE,))]
+    pods = _each(POD, ("create", "delete", "get", "list"), PULL_NAMESPACE)
+    return [*found, *pods, *_each(EVENT, ("list",), PULL_NAMESPACE)]
 
 
 def fixing(release: Release | None) -> list[Permission]:

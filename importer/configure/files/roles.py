@@ -11,10 +11,12 @@ from importer.cluster.resources.permissions import (
     FIX_NAME,
     INSTALL_NAME,
     PRUNE_NAME,
+    PULL_NAME,
     fixing,
     for_installation,
     helpful,
     needed,
+    pulling,
     reading_images,
     repointing,
     roles,
@@ -22,6 +24,7 @@ from importer.cluster.resources.permissions import (
 )
 from importer.configure.files.update_files import for_updates
 from importer.probe import READS
+from importer.pulls.objects import namespace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 RBAC, RBAC_FIX, RBAC_INSTALL = "rbac.yaml", "rbac-doctor-fix.yaml", "rbac-install.yaml"
 RBAC_PRUNE = "rbac-prune.yaml"
+RBAC_PULL = "rbac-pull-test.yaml"
 
 
 def render_rbac(
@@ -43,7 +47,9 @@ def render_rbac(
     repoint: bool = False,
     installs: Sequence[Resource] = (),
 ) -> dict[str, bytes]:
-    """Return files: what the importer needs for these objects, what `doctor --fix` needs, and what `prune` reads.
+    """Return files: what the importer needs for these objects, what `doctor --fix` and the pull test need, what `prune` reads.
+
+    Without the file of the pull test, which has its namespace too, the importer tests no pulls.
 
     `repoint`: with those of `--repoint`. `installs`: the objects that install operators, whose permissions are a further file.
     """
@@ -54,6 +60,8 @@ def render_rbac(
         RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
         RBAC_PRUNE: roles(reading_images(), PRUNE_NAME),
+        # The namespace exists, so that its Role can; then the importer needs no right to create or delete namespaces.
+        RBAC_PULL: [namespace(temporary=False), *roles(pulling(prepared=True), PULL_NAME)],
     }
     if installs:
         files[RBAC_INSTALL] = roles([*for_installation(release, installs), *helpful(release)], INSTALL_NAME)

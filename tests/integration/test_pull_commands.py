@@ -1,0 +1,83 @@
+"""`status --pull`, `deploy` and `apply --pull-test` as commands: what is said before, the exit status, JSON, page, roles."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_rbac import Roles
+from tests.fakes.commands import run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sites import Site, shared_both
+
+pytestmark = pytest.mark.integration
+NAME = "hub-import-pull-test"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return shared_both(tmp_path_factory)["file-based"]
+
+
+@pytest.fixture
+def site(archive, tmp_path):
+    with FakeCluster("4.18", tls=False) as cluster, FakeRegistry() as mirror:
+        cluster.kubelets.two_pools()
+        cluster.kubelets.fast = True
+        yield Site(cluster, mirror, archive, tmp_path)
+
+
+def groups(result):
+    return {(each["pool"], each["architecture"]): each["outcome"] for each in result["groups"]}
+
+
+ALL = {("master", "amd64"): "pulled", ("worker", "amd64"): "pulled", ("worker", "arm64"): "pulled"}
+
+
+def test_a_deploy_proves_that_nodes_pull_and_status_repeats_it(site):
+    page = site.folder / "page.html"
+    would = site.run("deploy", "--dry-run")
+    assert would.status == 0, would.stderr
+    assert would.json["apply"]["pulls"] is None
+    done = site.run("deploy", "--report", page)
+    assert done.status == 0, done.stderr
+    assert "would do a pull test: 3 pods in namespace hub-import-pull-test" in done.stderr
+    assert groups(done.json["apply"]["pulls"]) == ALL
+    assert "Pulls by nodes" in page.read_text()
+    assert NAME not in site.cluster.namespaces()
+    again = site.ask("status", "--pull")
+    assert again.status == 0, again.stderr
+    assert groups(again.json["pulls"]) == ALL
+    assert site.ask("status").json["pulls"] is None
+    site.cluster.kubelets.nodes["worker-1"].fault = "present"
+    shown = site.text("status", "--pull")
+    assert shown.status == 0
+    assert "pull-not-tested" in shown.stdout
+    assert "worker/arm64" in shown.stdout
+    # apply changes nothing, and tests nothing, unless asked.
+    writes = len(site.cluster.writes)
+    assert site.run("apply").json["pulls"] is None
+    assert not [each for each in site.cluster.writes[writes:] if NAME in each.path or each.path.endswith("/namespaces")]
+    assert groups(site.run("apply", "--pull-test").json["pulls"])[("worker", "amd64")] == "pulled"
+
+
+def test_the_roles_of_render_are_what_the_test_needs(site):
+    done = site.run("deploy", "--no-pull-test")
+    assert done.status == 0, done.stderr
+    assert done.json["apply"]["pulls"] is None
+    output = site.folder / "roles"
+    release = ["--openshift-release", "4.18", "--rbac", "--output", output]
+    place = ["--registry", f"{site.mirror.host}/ocp", "--insecure", site.mirror.host]
+    made = run("hub-import", "render", site.archive, *place, *release)
+    assert made.status == 0, made.stderr
+    pull = list(yaml.safe_load_all((output / "rbac-pull-test.yaml").read_text()))
+    basic = list(yaml.safe_load_all((output / "rbac.yaml").read_text()))
+    site.cluster.roles = Roles(basic)
+    refused = site.ask("status", "--pull")
+    assert refused.status == 0, refused.stderr
+    assert [each["code"] for each in refused.json["pulls"]["findings"]] == ["pull-not-tested"]
+    site.cluster.put(pull[0], "admin")
+    site.cluster.roles = Roles([*basic, *pull[1:]])
+    assert groups(site.ask("status", "--pull").json["pulls"]) == ALL
+    assert NAME in site.cluster.namespaces()  # an administrator has created it

@@ -1,0 +1,474 @@
+"""The pull test on the fake cluster: verdicts of two pools and two architectures, what it leaves, and what refuses it.
+
+The kubelets' side is tests/fakes/cluster_kubelets.py, which cites Kubernetes, CRI-O and containers/image.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from importer.cluster.api.client import connect
+from importer.cluster.kinds import NAMESPACE, OWN_LABELS, POD
+from importer.cluster.record import PullImage
+from importer.cluster.release import Release
+from importer.diagnose.collect import collect
+from importer.pulls.objects import NAME, TEMPORARY_LABEL, Owner, namespace
+from importer.pulls.testing import Patience, run
+from tests.fakes.cluster import FakeCluster, Fault
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+DIGEST = f"sha256:{'a' * 64}"
+IMAGE = f"registry.redhat.io/ubi/tiny@{DIGEST}"
+IMAGES = (PullImage("amd64", IMAGE, 10), PullImage("arm64", IMAGE, 10))
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """Where the process would have ended."""
+
+
+class Dying:
+    """A client whose process is killed before a request, or after it; from then on it makes no request."""
+
+    def __init__(self, client, left, *, after=False):
+        self._client, self._left, self._after = client, left, after
+
+    def __getattr__(self, name):
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def request(*args, **kwargs):
+            self._left -= 1
+            if self._left < 0 and not (self._after and self._left == -1):
+                raise Killed
+            answer = found(*args, **kwargs)
+            if self._left < 0:
+                raise Killed
+            return answer
+
+        return request
+
+
+class Site:
+    """A cluster whose nodes have a mirror rule for IMAGE, and pull tests on it with a clock that waiting moves."""
+
+    def __init__(self, folder, release="4.18", policy="", rules=True):
+        self.cluster = FakeCluster(release, tls=False)
+        self.cluster.mco_reads = self.cluster.pool_reads = 0
+        self.release = Release.parse(release) if release else None
+        self.folder, self.now = folder, 0.0
+        self.on_sleep = lambda: None
+        if release and rules:
+            self.rule(policy)
+
+    def rule(self, policy=""):
+        newer = any(each.kind == "ImageDigestMirrorSet" for each in self.cluster.kinds)
+        kind, field = (
+            ("ImageDigestMirrorSet", "imageDigestMirrors") if newer else ("ImageContentSourcePolicy", "repositoryDigestMirrors")
+        )
+        rule = {"source": "registry.redhat.io/ubi", "mirrors": ["mirror.example.com:5000/x/ubi"]}
+        rule |= {"mirrorSourcePolicy": policy} if policy else {}
+        self.cluster.put({"kind": kind, "metadata": {"name": "hub-x"}, "spec": {field: [rule]}}, "hub-import")
+        self.cluster.simulator.wrote(kind)
+
+    def __enter__(self):
+        self.cluster.__enter__()
+        self.kubeconfig = self.cluster.kubeconfig(self.folder)
+        return self
+
+    def __exit__(self, *what):
+        self.cluster.__exit__(*what)
+
+    def owner(self, run="r1", host="here", alive=lambda _process: False, now=NOW):
+        return Owner(run, host, 7, lambda: now + timedelta(seconds=self.now), alive)
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.on_sleep()
+
+    def test(self, images=IMAGES, owner=None, client=None):
+        with connect(self.kubeconfig, None) as own:
+            patience = Patience(poll_s=5.0, clock=lambda: self.now, sleep=self.sleep)
+            place = "openshift-marketplace" if self.release else "olm"
+            look = lambda: collect(own, place, (), self.release, workloads=False)  # noqa: E731
+            return run(
+                client(own) if client else own, self.release, images, look, owner=owner or self.owner(), patience=patience
+            )
+
+    @property
+    def left(self):
+        """What is left of pull tests."""
+        pods = [key for key in self.cluster.store.all_keys() if key.kind.kind == "Pod" and key.namespace == NAME]
+        return [key.name for key in pods], NAME in self.cluster.namespaces()
+
+
+@pytest.fixture
+def site(tmp_path):
+    with Site(tmp_path) as found:
+        found.cluster.kubelets.two_pools()
+        yield found
+
+
+def by_group(found):
+    return {each.group.name: each for each in found.verdicts}
+
+
+def test_each_pool_and_architecture_pulls_through_the_mirror(site):
+    found = by_group(site.test())
+    assert list(found) == ["master/amd64", "worker/amd64", "worker/arm64"]
+    assert {each.outcome for each in found.values()} == {"pulled"}
+    assert {each.seconds for each in found.values()} == {1.234567}
+    assert {each.through for each in found.values()} == {"mirror-first"}  # AllowContactingSource: the source is not excluded
+    assert found["worker/arm64"].node == "worker-1"
+    assert site.left == ([], False)
+    assert {host for _, host in site.cluster.kubelets.asked} == {"mirror.example.com:5000"}
+    created = [json.loads(each.body) for each in site.cluster.writes if each.method == "POST"]
+    labels = next(each for each in created if each["kind"] == "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    pod = created[-1]["spec"]
+    assert pod["containers"][0]["imagePullPolicy"] == "Always"
+    assert pod["containers"][0]["image"] == IMAGE
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_only_a_source_that_must_not_be_contacted_proves_the_mirror(tmp_path):
+    with Site(tmp_path, policy="NeverContactSource") as site:
+        site.cluster.kubelets.two_pools()
+        assert {each.through for each in site.test().verdicts} == {"mirror"}
+
+
+CAUSES = [
+    ("x509", "registry-untrusted"),
+    ("unauthorized", "pull-unauthorized"),
+    ("missing", "image-not-in-mirror"),
+    *more(
+        [
+            ("forbidden", "pull-unauthorized"),
+            ("denied", "pull-unauthorized"),
+            ("name", "registry-certificate-name"),
+            ("absent", "image-not-in-mirror"),
+            ("timeout", "registry-unreachable"),
+            ("deadline", "registry-unreachable"),
+            ("dns", "registry-unreachable"),
+            ("http", "registry-plain-http"),
+            ("disk", "node-disk"),
+            ("odd", "unknown"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CAUSES)
+@pytest.mark.parametrize("place", [("4.18", ""), *more([("4.8", ""), ("4.14", "NeverContactSource")])])
+def test_the_words_of_the_kubelet_have_the_cause_of_doctor(tmp_path, case, place):
+    (fault, code), (release, policy) = case, place
+    with Site(tmp_path, release, policy) as site:
+        site.cluster.kubelets.two_pools()
+        site.cluster.kubelets.nodes["worker-1"].fault = fault
+        found = site.test()
+        verdicts = by_group(found)
+        assert found.failed
+        assert [each.outcome for each in verdicts.values()] == ["pulled", "pulled", "failed"]
+        bad = verdicts["worker/arm64"].finding
+        assert bad.code == code
+        assert bad.severity == "error"
+        assert "worker/arm64" in bad.subject
+        assert any("worker-1" in line for line in bad.evidence)
+        assert any("pulling" in line or "initializing" in line or "blob" in line for line in bad.evidence)
+        assert site.left == ([], False)
+
+
+def test_a_pool_whose_rollout_is_not_over_lacks_the_rule(tmp_path):
+    with Site(tmp_path, rules=False) as site:
+        site.cluster.kubelets.two_pools()
+        for name in ("worker-0", "worker-1"):
+            site.cluster.kubelets.nodes[name].config = "rendered-worker-1"
+        site.rule()
+        found = by_group(site.test())
+        assert found["master/amd64"].outcome == "pulled"
+        bad = found["worker/amd64"].finding
+        assert bad.code == "image-without-rule"
+        assert any("currentConfig rendered-worker-1, its pool has rendered-worker-2" in line for line in bad.evidence)
+        assert "machineconfigpool worker" in bad.fix
+
+
+def test_a_paused_pool_is_to_be_unpaused(tmp_path):
+    with Site(tmp_path, rules=False) as site:
+        site.cluster.kubelets.two_pools()
+        pool = {"kind": "MachineConfigPool", "metadata": {"name": "worker"}, "spec": {"paused": True}}
+        site.cluster.put(pool, "someone")
+        site.cluster.simulator.machines.show()
+        site.rule()
+        bad = by_group(site.test())["worker/amd64"].finding
+        assert bad.code == "image-without-rule"
+        assert "paused" in bad.fix
+
+
+def test_a_cluster_without_a_rule_says_so(tmp_path):
+    with Site(tmp_path, rules=False) as site:
+        site.cluster.kubelets.two_pools()
+        assert {each.finding.code for each in site.test().verdicts} == {"image-without-rule"}
+
+
+def test_a_failure_that_passes_is_none(site):
+    site.cluster.kubelets.nodes["worker-0"].fault = "timeout"
+    site.cluster.kubelets.nodes["worker-0"].passes = 3
+    assert not site.test().failed
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("unscheduled", "Insufficient memory"),
+        ("evicted", "low on resource"),
+        *more([("present", "asked no registry"), ("sandbox", "network plugin is not ready")]),
+    ],
+)
+def test_a_pod_that_does_not_get_to_the_pull_proves_nothing(site, case):
+    fault, words = case
+    site.cluster.kubelets.nodes["worker-1"].fault = fault
+    found = site.test()
+    one = by_group(found)["worker/arm64"]
+    assert not found.failed
+    assert one.outcome == "not-tested"
+    assert one.finding.code == "pull-not-tested"
+    assert one.finding.severity == "warning"
+    assert words in one.finding.text
+    assert site.left == ([], False)
+
+
+def test_a_pull_that_does_not_end_has_failed(site):
+    site.cluster.kubelets.nodes["worker-1"].fault = "hangs"
+    found = site.test()
+    assert by_group(found)["worker/arm64"].finding.code == "pull-timeout"
+    assert site.now >= 300
+    assert site.left == ([], False)
+
+
+def test_groups_without_a_ready_node_or_an_image_are_said(site):
+    site.cluster.kubelets.add("infra-0", pool="infra", ready=False)
+    site.cluster.kubelets.add("worker-2", pool="worker", architecture="s390x")
+    site.cluster.add("MachineConfigPool", "infra", spec={"configuration": {"name": "rendered-infra-1"}})
+    found = by_group(site.test())
+    assert "ready" in found["infra/amd64"].finding.cause
+    assert "s390x" in found["worker/s390x"].finding.cause
+    assert found["worker/amd64"].outcome == "pulled"
+
+
+def test_an_image_that_states_no_architecture_stands_in(site):
+    found = by_group(site.test((PullImage("amd64", IMAGE, 10), PullImage("", IMAGE, 5))))
+    assert {each.outcome for each in found.values()} == {"pulled"}
+
+
+def test_other_kubernetes_has_groups_by_architecture(tmp_path):
+    with Site(tmp_path, None) as site:
+        site.cluster.kubelets.add("one")
+        site.cluster.kubelets.add("two", architecture="arm64", fault="x509")
+        found = by_group(site.test())
+        assert found["amd64"].outcome == "pulled"
+        assert found["amd64"].through == "unknown"
+        assert found["arm64"].outcome == "failed"
+        assert site.left == ([], False)
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [("create", "pods"), *more([("create", "namespaces"), ("list", "nodes"), ("delete", "pods"), ("get", "namespaces")])],
+)
+def test_without_permission_nothing_is_created(site, forbidden):
+    site.cluster.forbidden.add(forbidden)
+    found = site.test()
+    assert found.refused.code == "pull-not-tested"
+    assert not found.failed
+    assert "rbac-pull-test.yaml" in found.refused.fix
+    assert not [each for each in site.cluster.writes if "review" not in each.path]
+
+
+def refusing(message, times=1, reason="Forbidden", code=403):
+    body = json.dumps({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": message})
+    return Fault("POST", f"/namespaces/{NAME}/pods", code, times, body.encode(), "application/json")
+
+
+QUOTA = 'pods "pull" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0'
+REFUSALS = [
+    QUOTA,
+    *more(
+        [
+            'pods "pull" is forbidden: minimum cpu usage per Container is 100m, but request is 10m',
+            'admission webhook "policy.example.com" denied the request: images come from mirror.example.com alone',
+            'pods "pull" is forbidden: unable to validate against any security context constraint: []',
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_a_pod_that_admission_refuses_is_said_and_the_others_are_tested(site, words):
+    site.cluster.faults.append(refusing(words))
+    found = site.test()
+    first, *others = found.verdicts
+    assert words in first.finding.text
+    assert [each.outcome for each in (first, *others)] == ["not-tested", "pulled", "pulled"]
+    assert site.left == ([], False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'pods "pull" is forbidden: error looking up service account hub-import-pull-test/default: serviceaccount "default" not found',
+        *more(['pods "pull" is forbidden: unable to create new content in namespace x because it is being terminated']),
+    ],
+)
+def test_a_namespace_that_is_too_new_is_waited_for(site, words):
+    site.cluster.faults.append(refusing(words, 3))
+    assert {each.outcome for each in site.test().verdicts} == {"pulled"}
+    assert site.now >= 15
+
+
+def test_a_namespace_that_is_being_deleted_is_waited_for(site):
+    site.cluster.put({**namespace(), "status": {"phase": "Terminating"}}, "hub-import")
+
+    def gone():
+        if site.now > 5 and NAME in site.cluster.namespaces() and site.cluster.get("Namespace", NAME).get("status"):
+            site.cluster.store.delete(
+                next(k for k in site.cluster.store.all_keys() if k.kind.kind == "Namespace" and k.name == NAME)
+            )
+
+    site.on_sleep = gone
+    assert {each.outcome for each in site.test().verdicts} == {"pulled"}
+    assert site.left == ([], False)
+
+
+def test_a_namespace_whose_deletion_does_not_end_is_said(site):
+    site.cluster.put({**namespace(), "status": {"phase": "Terminating"}}, "hub-import")
+    assert "being deleted" in site.test().verdicts[0].finding.text
+
+
+def test_a_namespace_of_others_is_not_touched(site):
+    site.cluster.add("Namespace", NAME)
+    before = {name for name in site.cluster.versions() if "nodes" not in name}
+    found = site.test()
+    assert "not one of hub-import" in found.verdicts[0].finding.text
+    assert not found.failed
+    assert {name for name in site.cluster.versions() if "nodes" not in name} == before
+    assert not [each for each in site.cluster.writes if "review" not in each.path]
+
+
+def test_a_namespace_that_an_administrator_prepared_stays_with_its_foreign_pods(site):
+    metadata = {"name": NAME, "labels": OWN_LABELS}
+    site.cluster.put({"kind": "Namespace", "metadata": metadata}, "admin")
+    site.cluster.put({"kind": "Pod", "metadata": {"name": "other", "namespace": NAME}, "spec": {"containers": []}}, "admin")
+    site.cluster.forbidden |= {("create", "namespaces"), ("delete", "namespaces")}
+    assert {each.outcome for each in site.test().verdicts} == {"pulled"}
+    assert site.left == (["other"], True)
+
+
+def test_a_temporary_namespace_with_a_pod_of_others_stays(site):
+    site.cluster.put(namespace(), "hub-import")
+    site.cluster.put({"kind": "Pod", "metadata": {"name": "other", "namespace": NAME}, "spec": {"containers": []}}, "admin")
+    site.test()
+    assert site.left == (["other"], True)
+
+
+def requests_of_a_run(folder):
+    with Site(folder) as site:
+        site.cluster.kubelets.two_pools()
+        counted = []
+
+        def counting(client):
+            counted.append(Dying(client, 10_000))
+            return counted[0]
+
+        site.test(client=counting)
+        return 10_000 - counted[0]._left
+
+
+@pytest.mark.parametrize("case", [(False, 5), *more([(False, 1), (True, 1)])])
+def test_what_a_killed_run_leaves_is_deleted_by_the_next(tmp_path, case):
+    after, step = case
+    total = requests_of_a_run(tmp_path)
+    assert total > 20
+    with Site(tmp_path) as site:
+        site.cluster.kubelets.two_pools()
+        for number in range(0, total, step):
+            dying = lambda client, number=number: Dying(client, number, after=after)  # noqa: E731
+            with pytest.raises(Killed):
+                site.test(owner=site.owner(f"k{number}"), client=dying)
+            found = site.test(owner=site.owner(f"s{number}"))
+            assert {each.outcome for each in found.verdicts} == {"pulled"}
+            assert site.left == ([], False)
+
+
+def test_a_killed_run_of_another_host_is_left_until_its_time_is_over(site):
+    with pytest.raises(Killed):
+        site.test(owner=site.owner("other", "there"), client=lambda client: Dying(client, 17))
+    assert site.left[0]
+    left = site.left
+    site.test(owner=site.owner("second"))
+    assert site.left == left
+    site.test(owner=site.owner("third", now=NOW + timedelta(hours=1)))
+    assert site.left == ([], False)
+
+
+def test_a_run_of_this_host_that_is_alive_keeps_its_pods(site):
+    with pytest.raises(Killed):
+        site.test(owner=site.owner("first"), client=lambda client: Dying(client, 17))
+    left = site.left
+    assert left[0]
+    site.test(owner=site.owner("second", alive=lambda process: process == 7))
+    assert site.left == left
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(site):
+    """The second begins and ends while the first waits; and the namespace goes with the last one."""
+    inner = []
+
+    def second():
+        site.on_sleep = lambda: None
+        inner.append(site.test(owner=site.owner("two", alive=lambda _process: True)))
+
+    site.on_sleep = second
+    outer = site.test(owner=site.owner("one", alive=lambda _process: True))
+    assert {each.outcome for each in (*outer.verdicts, *inner[0].verdicts)} == {"pulled"}
+    assert site.left == ([], False)
+
+
+def test_a_namespace_that_another_run_took_along_is_created_again(site):
+    def deleted():
+        site.on_sleep = lambda: None
+        with connect(site.kubeconfig, None) as client:
+            client.delete(NAMESPACE, NAME)
+
+    site.on_sleep = deleted
+    assert {each.outcome for each in site.test().verdicts} == {"pulled"}
+    assert site.left == ([], False)
+
+
+def test_pods_that_others_delete_again_and_again_are_said(site):
+    def deleted():
+        with connect(site.kubeconfig, None) as client:
+            for each in client.list(POD, NAME) or []:
+                client.delete(POD, each["metadata"]["name"], NAME)
+
+    site.on_sleep = deleted
+    assert "deleted by others" in site.test().verdicts[0].finding.text
+
+
+def test_an_image_that_a_webhook_changed_proves_no_rule(site):
+    site.cluster.kubelets.rewrites = "mirror.example.com:5000/x/ubi/tiny:latest"
+    assert "webhook" in site.test().verdicts[0].finding.text
+
+
+def test_events_that_may_not_be_read_cost_the_duration_alone(site):
+    site.cluster.forbidden_everywhere.add(("list", "pods"))
+    found = site.test()
+    assert {each.outcome for each in found.verdicts} == {"pulled"}
+
+
+def test_the_label_of_a_temporary_namespace_is_its_only_reason_to_go():
+    assert namespace()["metadata"]["labels"][TEMPORARY_LABEL] == "true"
