@@ -323,10 +323,10 @@ def status(
     pulls = prove(cluster.settings(), found, inventory) if pull else None
     document = cluster_tables.health_document(found) | near.document() | tables.remembered_document(known)
     output.emit(
-        document | pull_tables.pulls_document(pulls),
+        document | pull_tables.pulls_document(pulls) | {"healthy": found.healthy and not (pulls and pulls.failed)},
         lambda: [
             *pull_tables.pulls_table(pulls),
-            *cluster_tables.status_table(found, compared, cluster.words),
+            *pull_tables.pulls_verdict(pulls, cluster_tables.status_table(found, compared, cluster.words)),
             *tables.remembered_table(known),
         ],
     )

@@ -8,10 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from common.table import columns
+from common.text import enumeration
 from importer.cli.finding_tables import finding_document, findings_lines
+from importer.pulls.verdicts import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from importer.pulls.verdicts import PullTest, Verdict
+
+_SHOWN = 5
 
 
 def pulls_document(pulls: PullTest | None) -> dict[str, Any]:
@@ -41,6 +47,16 @@ def _group_document(verdict: Verdict) -> dict[str, Any]:
         "through": verdict.through,
         "code": verdict.finding.code if verdict.finding else None,
     }
+
+
+def pulls_verdict(pulls: PullTest | None, verdict: Sequence[str]) -> list[str]:
+    """Return the table of a cluster with a last line that counts the pull test."""
+    if pulls is None or not pulls.failed:
+        return list(verdict)
+    bad = [each.group.name for each in pulls.verdicts if each.outcome is Outcome.FAILED]
+    # Without the pull test it may say that all is well.
+    kept = verdict[:-1] if verdict[-1].startswith("healthy") else verdict
+    return [*kept, f"not healthy: nodes of {enumeration(bad, _SHOWN)} cannot pull"]
 
 
 def pulls_table(pulls: PullTest | None) -> list[str]:

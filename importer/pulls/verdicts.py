@@ -148,7 +148,8 @@ def failed(group: Group, image: str, seen: Look, snapshot: Snapshot, nodes: Node
     if nodes.behind and not _names_mirror(image, seen.message, snapshot):
         found = _not_rolled_out(found, group, nodes, seen.node)
     at = f"node {seen.node}: " if seen.node else ""
-    evidence = [f"{image}: {at}{seen.reason}", *found.evidence[1:]]
+    # All of it: the attempts at mirrors come after the long name of the image, and the cause after these.
+    evidence = [f"{image}: {at}{seen.reason}", seen.message or "the kubelet gives no reason"]
     if nodes.behind:
         evidence.append(f"node {seen.node}: currentConfig {nodes.current}, its pool has {nodes.wanted}")
     shown = replace(found, subject=subject_of(group), evidence=tuple(evidence), severity=Severity.ERROR, fixable=False)

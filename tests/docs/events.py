@@ -39,7 +39,7 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     """Let one thing happen.
 
     `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `archive DIR [KEY]`: one comes from the other side, signed with KEY;
-    `apply FILE`: somebody else writes an object; `burn DIR NUMBER DISC`: a volume and the
+    `apply FILE`: somebody else writes an object; `node NAME FAULT`: a node cannot pull any more (cluster_kubelets.py); `burn DIR NUMBER DISC`: a volume and the
     small files, instead of what was there; `manifests DIR`: package manifests.
     """
     what, *names = words
@@ -57,6 +57,8 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
         _archive(*paths)
     elif what == "apply":
         hall.cluster.put(yaml.safe_load(paths[0].read_bytes()), "oc-mirror")
+    elif what == "node":
+        hall.cluster.kubelets.nodes[names[0]].fault = names[1]
     elif what == "burn":
         archive, number, disc = paths[0], int(names[1]), paths[2]
         for old in disc.iterdir():

@@ -9,7 +9,7 @@ what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `public`: quay.io has the catalog of operatorhub.io; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
-disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `installs`: OLM installs what Subscriptions ask for. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
+disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `installs`: OLM installs what Subscriptions ask for. `nodes`: the cluster has nodes of two pools and two architectures. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
@@ -180,6 +180,9 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         (home / "registry-ca.pem").write_bytes(mirror.ca.read_bytes())
         cluster.catalog_contents = Pulled([home, Path("/media")])
         cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
+        if site.get("nodes"):
+            cluster.kubelets.two_pools()
+            cluster.kubelets.fast = True
         (home / ".kube").mkdir()
         cluster.kubeconfig(home / ".kube").rename(home / ".kube/config")
         if site.get("storage"):
