@@ -77,7 +77,7 @@ class Kubelets:
     ) -> Node:
         """Add a node; `more`: fields of its spec."""
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/arch": architecture, "kubernetes.io/os": "linux"}
-        # A node of a custom pool is a worker too (machine-config-operator, docs/custom-pools.md).
+        # A node of a custom pool is a worker too (machine-config-operator, pkg/helpers/helpers.go, GetPoolsForNode).
         for role in ([pool, *(["worker"] if pool not in ("master", "worker") else [])]) if pool else []:
             labels[f"node-role.kubernetes.io/{role}"] = ""
         status = {
