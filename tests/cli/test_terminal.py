@@ -226,7 +226,9 @@ def uncoloured_after(shown: str) -> bool:
     return all(each in ([], ["0"], [""]) for each in last)
 
 
-@pytest.mark.parametrize("command", more(["hub-export create --help", f"hub-import deploy ARCHIVE {CLUSTER} --yes"]))
+@pytest.mark.parametrize(
+    "command", more(["hub-export create --help", f"hub-import deploy ARCHIVE {CLUSTER} --yes --allow-stranded {PACKAGE}"])
+)
 def test_colours_are_reset(world: World, command: str) -> None:
     cluster = world.site.cluster
     cluster.catalog_contents = {each.image: each.packages for each in world.site.inventory.catalogs}
@@ -241,12 +243,20 @@ def test_colours_are_reset(world: World, command: str) -> None:
         cluster.catalog_contents = {}
 
 
-def when_it_listens(port: int) -> Callable[[int], None]:
-    """Return what sends Ctrl-C to a process once it listens at a port."""
+def _answers(port: int) -> bool:
+    """Say whether a server answers: it listens some time before it handles signals."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as asked:
+        asked.sendall(b"GET /v2/ HTTP/1.0\r\n\r\n")
+        return asked.recv(1) != b""
+    return False
+
+
+def when_it_answers(port: int) -> Callable[[int], None]:
+    """Return what sends Ctrl-C to a process once it answers at a port."""
 
     def interrupt(process: int) -> None:
         with suppress(ProcessLookupError):
-            while socket.socket().connect_ex(("127.0.0.1", port)):
+            while not _answers(port):
                 os.kill(process, 0)
                 time.sleep(0.01)
             os.kill(process, signal.SIGINT)
@@ -260,7 +270,7 @@ def test_serve_on_a_terminal(world: World, columns: int) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = world.words(f"hub-import serve ARCHIVE --listen 127.0.0.1:{port}")
-    shown = on_terminal(*command, columns=columns, started=when_it_listens(port))
+    shown = on_terminal(*command, columns=columns, started=when_it_answers(port))
     assert shown.status == 0, shown.stdout
     long = [line for line in lines_of(shown) if cells(line) > columns and len(line.removesuffix(" \\").split()) > 1]
     assert not long
