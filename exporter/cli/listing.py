@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem, ProblemCode
+from common.archive.left_out import left_out_text
 from common.archive.naming import base_labels, heading_of, title
 from common.archive.volume import REPORT_NAME
 from common.cli import terminal
@@ -206,6 +207,9 @@ def created_table(made: Exported, directory: Path | str, taken: Measured | None 
     names = numbered([volume.name for volume in inventory.volumes])
     notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values(), inventory.known_bases)]
     archive = heading_of(inventory, document["digest"])
+    # The problems are many lines above, and the totals count what was asked for.
+    lacking = left_out_text(inventory)
+    notes += [f"warning: {lacking}"] if lacking else []
     return paragraphs(
         problem_lines(inventory.problems),
         kit.table(made.kit) if made.kit else [],

@@ -10,7 +10,6 @@ import msgspec
 from common.archive import inventory_file, location
 from common.archive.discover import find
 from common.archive.inventory import (
-    ATTACHED,
     MAX_SIZE,
     MEDIA_TYPE,
     BundleRecord,
@@ -19,6 +18,7 @@ from common.archive.inventory import (
     Inventory,
     PackageRecord,
 )
+from common.archive.left_out import left_out_images
 from common.archive.naming import title
 from common.errors import UsageError
 from common.files import size_text
@@ -115,7 +115,7 @@ def between(old: Inventory, new: Inventory) -> Document:
 def lacking(one: Inventory) -> frozenset[str]:
     """Return the sources of the images that could not be fetched."""
     complete = {image.source for image in one.images if image.complete}
-    return frozenset(image.source for image in one.images if image.kind not in ATTACHED) - complete
+    return frozenset(image.source for image in left_out_images(one)) - complete
 
 
 def table(found: Document, lacked: frozenset[str] = frozenset(), lacks: frozenset[str] = frozenset()) -> list[str]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.archive import parity
 from common.archive.inventory import needed_by
+from common.archive.left_out import left_out_text
 from common.archive.naming import heading
 from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
 from common.text import counted
 from importer.archive.checksum_files import NOTHING, ChecksumFiles, Neighbours, is_file
-from importer.archive.left_out import left_out_text
 from importer.archive.volume_check import CheckedVolume, VolumeCheck, pieces_of
 
 if TYPE_CHECKING:

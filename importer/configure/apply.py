@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from common.archive.left_out import left_out_text
 from common.errors import ClusterError, ExitCode, of_problems
 from common.text import enumeration, shortened
 from importer import mapping
-from importer.archive.left_out import left_out_text
 from importer.cluster import preflight
 from importer.cluster.api.account import account_of
 from importer.cluster.api.client import connect

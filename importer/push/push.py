@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.blob_names import BlobNames
 from common.archive.inventory import ImageKind, Inventory, Problem
+from common.archive.left_out import left_out_images
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers
@@ -20,7 +21,6 @@ from common.registry.manifest_writer import ImmutableTagError
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import HostFailures, copy, gone
-from importer.archive.left_out import left_out_images
 from importer.mapping import Closure, Completion, MappedImage, components_of, left_out_payloads, pushed_images
 from importer.push.failures import is_shared, note_blobs, note_images
 from importer.push.mirror_state import MirrorState, query_mirror

@@ -14,7 +14,7 @@ _NAMED = 5  # operators in one line
 
 
 def left_out_images(inventory: Inventory) -> list[ImageRecord]:
-    """Return the images that cannot be pushed."""
+    """Return the images that are listed, and not or only partly there."""
     # Signatures and attachments do not count: operators run without them, and their absence is a warning
     # (docs/reference/registry.md).
     return [image for image in inventory.images if not image.complete and image.kind not in ATTACHED]
