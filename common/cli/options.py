@@ -7,6 +7,7 @@ a HubError; `command` turns both into the exit status of docs/reference/cli.md a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 import re
@@ -324,6 +325,7 @@ def output_failed(error: OSError) -> int:
     return _tell(_from_system(error))
 
 
+@functools.cache
 def named(app: typer.Typer, program: str) -> Any:
     """Return a program's tree of commands, in which every option has its variables, and takes file URLs for paths."""
     root = typer.main.get_command(app)

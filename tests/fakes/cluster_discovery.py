@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
     """Return what the paths above all objects say; None for a path that names objects."""
+    if len(parts) > 3 or parts[0] not in {"version", "api", "apis"}:
+        return None
     groups: dict[str, set[str]] = {}
     for kind in cluster.kinds:
         groups.setdefault(kind.group, set()).add(kind.version)

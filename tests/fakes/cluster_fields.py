@@ -7,11 +7,12 @@ The merge keys are those of Kubernetes' api/core/v1/types.go (`patchMergeKey`, `
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.fakes.copies import copied
 
 Path = tuple[str, ...]
 _MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -53,7 +54,7 @@ class Owners:
                 paths.difference_update(lost)
         dropped = self.fields.get((manager, "Apply"), set()) - mine
         others = {path for who, paths in self.fields.items() if who != (manager, "Apply") for path in paths}
-        result = copy.deepcopy(live)
+        result = copied(live)
         for path in dropped - others:
             _remove(result, path)
         for path in mine:
@@ -138,7 +139,7 @@ def _put(body: Any, path: Path, value: Any) -> None:
         body = _inner(body, key, [] if after.startswith("k:") else {})
     if value == {} and isinstance(body.get(last), dict):
         return
-    body[last] = copy.deepcopy(value)
+    body[last] = copied(value)
 
 
 def _inner(body: Any, key: str, empty: Any) -> Any:

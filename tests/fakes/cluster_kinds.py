@@ -6,7 +6,6 @@ CEL (x-kubernetes-validations) are not evaluated.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from typing import Any
 
 import jsonschema
 import yaml
+
+from tests.fakes.copies import copied
 
 Minor = tuple[int, int]
 CRDS = Path(__file__).parents[1] / "data" / "crds"
@@ -144,6 +145,7 @@ _FIELD_SINCE: dict[tuple[str, str], Minor] = {
 }
 
 
+@functools.cache
 def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     """Return what an OpenShift release serves; None: a Kubernetes with OLM, where every field is known."""
     custom = [kind for kind in _from_crds() if _serves(kind.kind, release)]
@@ -162,6 +164,7 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     )
 
 
+@functools.cache
 def kinds_of_microshift(release: Minor) -> tuple[Served, ...]:
     """Return what MicroShift with its OLM serves: no packageserver, and no kind of OpenShift's configuration.
 
@@ -171,6 +174,7 @@ def kinds_of_microshift(release: Minor) -> tuple[Served, ...]:
     return (*_CORE, *_OPERATORS, *custom)
 
 
+@functools.cache
 def kinds_of_update_service() -> tuple[Served, ...]:
     """Return what the operator of the OpenShift Update Service brings."""
     return tuple(_read(UPDATE_SERVICES))
@@ -210,7 +214,7 @@ def _as_of(kind: Served, release: Minor) -> Served:
 
 
 def _without(schema: Any, path: str) -> Any:
-    schema = copy.deepcopy(schema)
+    schema = copied(schema)
     *parents, last = path.split(".")
     place = schema
     for name in parents:
@@ -228,7 +232,7 @@ class Shape:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
-        self._validator = jsonschema.Draft202012Validator(_nullable(schema))
+        self._validator = _validator_of(schema)
 
     def prune(self, body: dict[str, Any]) -> list[str]:
         """Take unknown fields out of `body`, and return them."""
@@ -240,6 +244,16 @@ class Shape:
     def errors(self, body: dict[str, Any]) -> list[str]:
         found = self._validator.iter_errors({**body, "metadata": {}})
         return [f"{'.'.join(map(str, error.absolute_path)) or '<root>'}: {error.message[:300]}" for error in found]
+
+
+# By schema, which lasts as long as the process: every cluster of a release has the same.
+_VALIDATORS: dict[int, tuple[dict[str, Any], jsonschema.Draft202012Validator]] = {}
+
+
+def _validator_of(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    if id(schema) not in _VALIDATORS:
+        _VALIDATORS[id(schema)] = schema, jsonschema.Draft202012Validator(_nullable(schema))
+    return _VALIDATORS[id(schema)][1]
 
 
 def _prune(value: Any, schema: dict[str, Any], path: str, *, root: bool = False) -> Iterator[str]:
@@ -271,7 +285,7 @@ def _default(value: Any, schema: dict[str, Any]) -> None:
     elif isinstance(value, dict):
         for key, inner in schema.get("properties", {}).items():
             if key not in value and "default" in inner:
-                value[key] = copy.deepcopy(inner["default"])
+                value[key] = copied(inner["default"])
             if key in value:
                 _default(value[key], inner)
 

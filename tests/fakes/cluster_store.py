@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import uuid
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from tests.fakes import cluster_defaults
 from tests.fakes.cluster_fields import Owners
 from tests.fakes.cluster_kinds import Served, Shape
+from tests.fakes.copies import copied
 
 Body = dict[str, Any]
 _SERVERS = ("uid", "creationTimestamp", "generation", "resourceVersion", "managedFields")
@@ -80,7 +80,7 @@ class Store:
 
     def find(self, key: Key) -> Body | None:
         with self.lock:
-            return copy.deepcopy(self._objects.get(key))
+            return copied(self._objects.get(key))
 
     def get(self, key: Key) -> Body:
         found = self.find(key)
@@ -151,7 +151,7 @@ class Store:
         with self.lock:
             live = self._objects[key]
             if live.get("status") != status:
-                self._put(key, {**copy.deepcopy(live), "status": copy.deepcopy(status)})
+                self._put(key, {**copied(live), "status": copied(status)})
 
     def _update(self, key: Key, live: Body, body: Body, write: Write) -> Body:
         owners = self._owners.get(key, Owners()).copy()
@@ -167,13 +167,13 @@ class Store:
         live = self._objects.get(key)
         body = self._with_metadata(key, body, live, owners)
         if live is not None and live == body:
-            return copy.deepcopy(live)
+            return copied(live)
         if live is not None and _content(live) != _content(body):
             body["metadata"]["generation"] = live["metadata"]["generation"] + 1
         if not write.dry_run:
             self._owners[key] = owners
             self._put(key, body)
-        return copy.deepcopy(body)
+        return copied(body)
 
     def _put(self, key: Key, body: Body) -> None:
         self.version += 1
@@ -183,7 +183,7 @@ class Store:
         self._tell(kind, key, body)
 
     def _tell(self, kind: str, key: Key, body: Body) -> None:
-        self.events.append(Event(self.version, kind, key, copy.deepcopy(body)))
+        self.events.append(Event(self.version, kind, key, copied(body)))
         self.changed.notify_all()
 
     def _with_metadata(self, key: Key, body: Body, live: Body | None, owners: Owners) -> Body:
@@ -197,7 +197,7 @@ class Store:
 
     def _shaped(self, key: Key, body: Body, write: Write, *, default: bool = True) -> Body:
         """Prune, default and check a body against the schema of its kind."""
-        body = copy.deepcopy(body)
+        body = copied(body)
         if default:
             cluster_defaults.fill(key.kind.kind, key.name, body)
         shape = self._shapes.get(key.kind)
@@ -234,7 +234,7 @@ def _content(body: Body) -> Body:
 def _merged(live: Any, patch: Any) -> Any:
     """RFC 7386."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     result = dict(live) if isinstance(live, dict) else {}
     for key, value in patch.items():
         if value is None:
