@@ -21,8 +21,9 @@ LEFT_OUT = (
 )
 
 
-@pytest.fixture
-def archive(tmp_path):
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    output = tmp_path_factory.mktemp("archive") / "out"
     with FakeRegistry() as source:
         add_catalog(source)
         del source.repositories["example/beta-operand"]
@@ -35,11 +36,11 @@ def archive(tmp_path):
             "beta",
             "--skip-dependencies",
         ]
-        options = ["--insecure", source.host, "--signatures", "ignore", "--output", tmp_path / "out"]
+        options = ["--insecure", source.host, "--signatures", "ignore", "--output", output]
         made = run("hub-export", "create", *selected, *options)
     assert made.status == 3
     assert f"warning: {LEFT_OUT}" in made.stdout.splitlines()
-    return tmp_path / "out"
+    return output
 
 
 def test_it_is_said_by_verify_and_before_the_question(archive, tmp_path):
@@ -54,7 +55,7 @@ def test_it_is_said_by_verify_and_before_the_question(archive, tmp_path):
         assert shown[asked - 1] == f"warning: {LEFT_OUT}"
 
 
-def test_diff_does_not_call_it_new(archive, tmp_path):
+def test_diff_does_not_call_it_new(archive):
     nothing = json.loads((archive / "inventory.json").read_bytes())
     (image,) = [each["source"] for each in nothing["images"] if not each["complete"]]
     lines = run("hub-export", "diff", archive, archive).stdout.splitlines()
