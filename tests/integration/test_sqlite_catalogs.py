@@ -94,7 +94,7 @@ def test_a_database_is_found_filtered_and_carried_as_one(source, tmp_path, name,
     assert done.status == 0, done.stderr
     with FakeRegistry() as mirror:
         catalog, layers, config = carried(mirror, tmp_path / "out")
-        assert set(mirror.repositories) == {"example/foo", "example/operand", f"example/{name}"}
+        assert set(mirror.repositories) == {"example/foo", "example/operand", f"example/{name}", "hub-airgap-archives"}
         assert {"1.0.0", "3.0.0"}.isdisjoint(mirror.repositories["example/foo"].tags)
     assert (catalog["format"], catalog["filtered"]) == ("sqlite", True)
     found = sqlite.catalog_of(sqlite.read(file_of(layers, path), "carried"))
