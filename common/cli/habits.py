@@ -66,7 +66,7 @@ COMMANDS: tuple[Habit, ...] = (
         "oc, skopeo, podman, crane, hauler, zarf, imgpkg",
     ),
     instead("load import unpack", f"{IMPORT} push", "hauler, podman, imgpkg", where=IMPORT),
-    instead("load import unpack", f"{IMPORT} deploy", "hauler, podman, zarf"),
+    instead("load import unpack", f"{IMPORT} deploy", "hauler, podman, zarf", where=EXPORT),
     instead("describe info", f"{IMPORT} inspect", "oc-mirror v1, hauler"),
     instead("get", f"{IMPORT} status", OC, why="single objects: oc get"),
     instead("logs events", f"{IMPORT} doctor", OC, why="it reads them, and says what they mean"),

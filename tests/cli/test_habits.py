@@ -404,6 +404,13 @@ def test_help_has_the_words_of_other_tools(arguments, words, capsys):
     assert all(" ".join(each.split()) in " ".join(out.split()) for each in words), out
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_names_one_command_for_each_word(program):
+    lines = " ".join(" ".join(habits.help_lines(program, "", ())).split())
+    for word in ("load", "import", "unpack"):
+        assert len(re.findall(rf"(?<!store )(?<!-)\b{word}\b", lines)) == 1, lines
+
+
 def test_the_page_has_the_table():
     """To renew it: `python -m tests.habits_page`."""
     assert habits.markdown() in (ROOT / "docs/how-to/from-oc-mirror.md").read_text()
