@@ -13,6 +13,7 @@ from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, app
 from common.cli.sbom import add_sbom
 from common.errors import ExitCode, strictly
 from common.text import counted
+from importer.cli.agreement import author, begun
 from importer.cli.extract import add_extract
 from importer.cli.install import add_install
 from importer.cli.options import (
@@ -30,8 +31,6 @@ from importer.cli.options import (
     ReplaceCredential,
     Repoint,
     ResourceFlags,
-    author,
-    begun,
 )
 from importer.cli.prune import add_prune
 from importer.cli.render import add_render

@@ -9,6 +9,7 @@ import typer
 
 from common.cli.options import OutputOptions, command
 from common.errors import ExitCode, UsageError
+from importer.cli.agreement import agreed
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
@@ -17,7 +18,6 @@ from importer.cli.options import (
     Kubeconfig,
     NoInstall,
     Timeout,
-    agreed,
     display_of,
     timeout_of,
 )

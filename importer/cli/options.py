@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from common.cli import terminal
 from common.cli.options import OutputOptions, RegistryOptions, read_text
 from common.durations import seconds_of
 from common.errors import HubError, UsageError
+from importer.cli.agreement import agreed
 
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
     from importer.mapping import Mirror
-    from importer.report.changes import AgreedRecord
-    from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
 
@@ -38,8 +36,6 @@ OBJECTS = "Catalog sources and mirror rules"
 CLUSTER = "Cluster"
 
 _LONGEST_WAIT_S = 30 * 24 * 3600.0
-# Names of accounts come from sudo's environment, which the caller sets: bounded before they reach the page.
-_LONGEST = 64  # characters of an account's name
 
 
 Key = Annotated[Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")]
@@ -565,47 +561,3 @@ class PlaceOptions:
             replace_credential=replace_credential,
             dry_run=dry_run,
         )
-
-
-def author() -> Author:
-    """Return who runs this, where: the account, with sudo also the one before it, and the host."""
-    import pwd
-    import socket
-
-    from importer.report.record import Author
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    # OpenShift runs containers with a random UID, which /etc/passwd does not name.
-    except KeyError:
-        user = f"uid {os.getuid()}"
-    # The page is a change record: it names the person behind root.
-    former = os.environ.get("SUDO_USER", "")
-    return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
-
-
-def agreed(shown: list[str], where: str, *, yes: bool) -> bool:
-    """Show what would be changed, in the last line on which cluster, and ask, unless the answer was given as `yes`.
-
-    Raises UsageError where standard input is no terminal.
-    """
-    for line in (*shown, where):
-        terminal.tell(line)
-    # --yes prints the same lines: the log of a pipeline is then a record of what was agreed to.
-    if yes:
-        return True
-    # Without a terminal nothing is changed: silence is not consent.
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"the cluster was not changed: confirmation needs a terminal. {where}",
-            hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
-        )
-    return typer.confirm("Change the cluster?", err=True)
-
-
-def begun(record: AgreedRecord, shown: list[str], where: str, *, changes: int, drain: str, yes: bool) -> bool:
-    """Ask as `agreed` does; record that the changes begin, how many there are, and what they do to nodes."""
-    agreed_to = agreed(shown, where, yes=yes)
-    if agreed_to:
-        record.agreed(changes, drain)
-    return agreed_to
