@@ -251,6 +251,7 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    _make_all()
     for trial in (["hub-export", "plan", "/nonexistent"], ["hub-import", "push", "--help"], ["hub-import", "push", "--none"]):
         for name in _modules_after(trial):
             importlib.import_module(name)
@@ -288,7 +289,6 @@ def _modules_after(command: list[str]) -> list[str]:
 def _main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     _import_all()
-    _make_all()
     assert threading.active_count() == 1, f"a fork would lose threads: {threading.enumerate()}"
     gc.collect()
     gc.freeze()  # commands do not copy the pages of what is imported

@@ -32,7 +32,7 @@ EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
 
 def documents(name="*", folders=FOLDERS):
     paths = [path for folder in folders for path in sorted(folder.glob(f"{name}.yaml"))]
-    return [each for path in paths for each in yaml.safe_load_all(path.read_text())]
+    return [each for path in paths for each in yaml.load_all(path.read_text(), yaml.CSafeLoader)]
 
 
 def job(name, folder=FOLDERS[0]):
