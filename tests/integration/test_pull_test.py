@@ -93,7 +93,7 @@ class Site:
 
     def test(self, images=IMAGES, owner=None, client=None):
         with connect(self.kubeconfig, None) as own:
-            patience = Patience(poll_s=5.0, clock=lambda: self.now, sleep=self.sleep)
+            patience = Patience(poll_s=10.0, clock=lambda: self.now, sleep=self.sleep)
             place = "openshift-marketplace" if self.release else "olm"
             look = lambda: collect(own, place, (), self.release, workloads=False)  # noqa: E731
             return run(
@@ -388,7 +388,7 @@ def requests_of_a_run(folder):
         return 10_000 - counted[0]._left
 
 
-@pytest.mark.parametrize("case", [(False, 5), *more([(False, 1), (True, 1)])])
+@pytest.mark.parametrize("case", [(False, 9), *more([(False, 1), (True, 1)])])
 def test_what_a_killed_run_leaves_is_deleted_by_the_next(tmp_path, case):
     after, step = case
     total = requests_of_a_run(tmp_path)
