@@ -40,6 +40,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _FORK = multiprocessing.get_context("fork")  # its processes end without taking every module apart: 60 ms of CPU each
 _HEADER = struct.Struct("!I")
 _STREAMS = 3
+# What an export imports when it has begun to write.
+_LATE = ("filelock", "_strptime", "encodings.idna", "importlib.resources.readers")
 
 
 class CommandServer:
@@ -251,6 +253,8 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    for name in _LATE:
+        importlib.import_module(name)
     _make_all()
     for trial in (["hub-export", "plan", "/nonexistent"], ["hub-import", "push", "--help"], ["hub-import", "push", "--none"]):
         for name in _modules_after(trial):
@@ -258,13 +262,16 @@ def _import_all() -> None:
 
 
 def _make_all() -> None:
-    """Make what every command makes of the code alone, a third of its CPU: the tree of commands, and templates as functions."""
+    """Make what every command makes of the code alone, half of its CPU: the tree of commands, and templates as functions."""
     from common.cli.options import named
     from common.pages import page
 
     for program, module in PROGRAMS.items():
         package = module.partition(".")[0]
-        named(importlib.import_module(f"{package}.cli.app").app, program)
+        root = named(importlib.import_module(f"{package}.cli.app").app, program)
+        for each in (root, *root.commands.values()):
+            for parameter in each.params:
+                parameter.get_runtime_param()  # typer makes it when the first value comes
         templates = page._environment(Path(str(importlib.import_module(f"{package}.report").__file__)).parent)
         for name in templates.list_templates(extensions=["jinja"]):
             templates.get_template(name)
