@@ -15,6 +15,8 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.install.groups import ALL_NAMESPACES
+from importer.install.templates import annotations_of, labels_of
+from importer.install.wanted import object_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,20 +33,11 @@ _CATALOG_LABEL = "olm.operatorframework.io/metadata.name"
 
 def namespace(name: str, members: Sequence[Chosen]) -> Resource:
     """Return the namespace of operators, with the labels and annotations of their templates, and that of monitoring."""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    for one in members:
-        metadata = one.template.get("metadata") or {}
-        labels |= _texts(metadata.get("labels"))
-        annotations |= _texts(metadata.get("annotations"))
+    labels, annotations = labels_of(members), annotations_of(members)
     if name.startswith(_PLATFORM) and any(one.channel.cluster_monitoring for one in members):
         labels[_MONITORING] = "true"
     found = {"name": name, "labels": {**labels, **OWN_LABELS}, **({"annotations": annotations} if annotations else {})}
     return Resource.of({"apiVersion": NAMESPACE.api_version, "kind": NAMESPACE.name, "metadata": found})
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(key): str(each) for key, each in value.items()} if isinstance(value, dict) else {}
 
 
 def operator_group(placement: Placement) -> Resource:
@@ -59,7 +52,7 @@ def operator_group(placement: Placement) -> Resource:
 
 
 def subscription(placement: Placement) -> Resource:
-    """Return the Subscription of a placement; its name is that of the package, as the console gives it."""
+    """Return the Subscription of a placement, named as the package, as the console does it."""
     one = placement.chosen
     spec = {
         "channel": one.channel.name,
@@ -70,7 +63,7 @@ def subscription(placement: Placement) -> Resource:
         # What a person agreed to is installed, also when the catalog gets a newer head meanwhile.
         "startingCSV": one.entry.name,
     }
-    metadata = _metadata(one.package, placement.namespace)
+    metadata = _metadata(object_name(one.package), placement.namespace)
     return Resource.of({"apiVersion": SUBSCRIPTION.api_version, "kind": SUBSCRIPTION.name, "metadata": metadata, "spec": spec})
 
 
@@ -94,7 +87,7 @@ def cluster_extension(extended: Extended) -> Resource:
         {
             "apiVersion": CLUSTER_EXTENSION.api_version,
             "kind": CLUSTER_EXTENSION.name,
-            "metadata": _metadata(one.package),
+            "metadata": _metadata(object_name(one.package)),
             "spec": spec,
         }
     )

@@ -122,7 +122,7 @@ def of_manifest(body: Body, *, file_based: bool = True) -> Offered:
     record = PackageRecord(
         name,
         str(status.get("defaultChannel") or ""),
-        tuple(map(_channel, status.get("channels") or [])),
+        tuple(_channel(each, deprecated=bool(status.get("deprecation"))) for each in status.get("channels") or []),
     )
     source = (
         str(labels.get("catalog-namespace") or status.get("catalogSourceNamespace") or ""),
@@ -131,18 +131,27 @@ def of_manifest(body: Body, *, file_based: bool = True) -> Offered:
     return Offered(record, source, file_based, whole=False)
 
 
-def _channel(listed: Mapping[str, Any]) -> ChannelRecord:
+def _channel(listed: Mapping[str, Any], *, deprecated: bool) -> ChannelRecord:
+    """Return a channel of a PackageManifest. `deprecated`: its package is."""
     head = str(listed.get("currentCSV") or "")
     said = listed.get("currentCSVDesc")
     said = said if isinstance(said, dict) else {}
     version = str(said.get("version") or "") or None
     # Older releases of package-server list no entries.
-    entries = [BundleRecord(str(one.get("name")), str(one.get("version") or "") or None) for one in listed.get("entries") or []]
+    outdated = deprecated or bool(listed.get("deprecation"))
+    entries = [
+        BundleRecord(
+            str(one.get("name")),
+            str(one.get("version") or "") or None,
+            deprecated=outdated or bool(one.get("deprecation")),
+        )
+        for one in listed.get("entries") or []
+    ]
     notes = _map(said.get("annotations"))
     return ChannelRecord(
         str(listed.get("name") or ""),
         head,
-        tuple(entries) or (BundleRecord(head, version),),
+        tuple(entries) or (BundleRecord(head, version, deprecated=outdated),),
         min_kube_version=str(said.get("minKubeVersion") or "") or None,
         install_modes=tuple(
             str(each.get("type")) for each in _items(said.get("installModes")) if each.get("supported") is True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.text import enumeration
 from importer.cluster.finding import Finding, Severity
 from importer.install.placing import SUBSCRIBED, own_namespace
-from importer.install.wanted import InstallMode
+from importer.install.wanted import InstallMode, object_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def _extended(one: Chosen, how: How, around: Surroundings, ability: Ability) -> 
     watch = _watch(one, namespace, how, ability)
     if isinstance(watch, Finding):
         return watch
-    account = how.service_account or (f"{one.package}-installer" if ability.needs_account else "")
+    account = how.service_account or (f"{object_name(one.package)}-installer" if ability.needs_account else "")
     version = "" if one.is_head else str(one.entry.version or "")
     extended = Extended(one, namespace, account, not how.service_account and ability.needs_account, watch, version)
     return _unless_there(extended, around)
@@ -135,13 +135,16 @@ def _unless_there(made: Extended, around: Surroundings) -> Extended | Finding:
             subject, evidence = f"Subscription {each.namespace}/{each.name}", "OLM (Classic) has it installed"
     for extension in around.extensions:
         if extension.package != one.package:
+            if extension.name == object_name(one.package):
+                cause = f"the cluster has a ClusterExtension of that name for another operator, {extension.package}"
+                return _refusal(one, cause, "", "Remove that one first, or leave --olm out.")
             continue
         subject = f"ClusterExtension {extension.name}"
         evidence = f"namespace {extension.namespace}, channels {', '.join(extension.channels) or '(all)'}"
         if (
             extension.namespace == made.namespace
             and extension.channels == (one.channel.name,)
-            and extension.name == one.package
+            and extension.name == object_name(one.package)
         ):
             return Extended(one, made.namespace, made.account, makes_account=False, watch=made.watch, present=True)
     if not subject:

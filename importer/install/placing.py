@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from common.text import enumeration
 from importer.cluster.finding import Finding, Severity
 from importer.install.groups import ALL_NAMESPACES, Group, conflicting, intersects, lacking_mode, mode_of, shown
-from importer.install.wanted import Approval, How, InstallMode, is_namespace
+from importer.install.wanted import Approval, How, InstallMode, is_namespace, object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,10 @@ class Surroundings:
     @property
     def global_namespace(self) -> str:
         """The namespace with the group of operators that watch all namespaces."""
-        return next((each.namespace for each in self.groups if each.name == _GLOBAL_GROUP), self.home)
+        # The console takes the first group of that name. A tenant may have made one: the accounts of operators with rights on
+        # the whole cluster would then be in the tenant's namespace.
+        found = [each.namespace for each in self.groups if each.name == _GLOBAL_GROUP and each.targets == ALL_NAMESPACES]
+        return found[0] if len(found) == 1 else self.home
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _existing(one: Chosen, namespace: str, how: How, around: Surroundings) -> Fi
                 one, f"ClusterExtension {extension.name}", "OLM v1 has it installed", f"spec.namespace: {extension.namespace}"
             )
     for each in around.subscriptions:
-        if each.namespace == namespace and each.name == one.package and each.package != one.package:
+        if each.namespace == namespace and each.name == object_name(one.package) and each.package != one.package:
             cause = f"the namespace has a Subscription of that name for another operator, {each.package}"
             return Finding(GROUP, str(one), cause, (str(each),), "Choose another namespace: --namespace.")
     same = [each for each in around.subscriptions if each.package == one.package]
@@ -301,8 +304,10 @@ def _objections(one: Placement, around: Surroundings) -> Iterator[Finding]:
             "Remove that operator first, or choose a namespace that the group does not select.",
         )
     subscribed = {each.installed for each in around.subscriptions if each.namespace == one.namespace}
-    left = [name for namespace, name in around.csvs if namespace == one.namespace and name in one.chosen.entries - subscribed]
-    for name in sorted(left):
+    here = {name for namespace, name in around.csvs if namespace == one.namespace} - subscribed
+    # One that the catalog does not carry any more is known by the usual form of names, PACKAGE.vVERSION.
+    usual = f"{one.chosen.package}.v"
+    for name in sorted(each for each in here if each in one.chosen.entries or each.startswith(usual)):
         yield Finding(
             LEFT_CSV,
             f"ClusterServiceVersion {one.namespace}/{name}",
@@ -325,6 +330,9 @@ def _remarks(one: Placement, placements: Sequence[Placement], around: Surroundin
             code="head-stands-in",
             cause=f"install modes and requirements are those of {head}; of {one.chosen.entry.name} they are not known",
         )
+    if one.chosen.entry.deprecated:
+        cause = f"its catalog deprecates {one.chosen.entry.name}, channel {one.chosen.channel.name} or the package"
+        yield replace(warning, code="operator-deprecated", cause=cause, fix="Nothing, or another channel: PACKAGE:CHANNEL.")
     if one.chosen.modes is None:
         cause = "which install modes it has is not known"
         yield replace(warning, code=NO_MODE, cause=cause, evidence=(f"{one.group}: {shown(one.group.targets)}",))

@@ -18,6 +18,7 @@ from importer.cluster.kinds import (
     status_of,
 )
 from importer.cluster.readiness.readiness import Check
+from importer.install.wanted import object_name
 from importer.operators.installed import SUCCEEDED, Subscribed
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Progress:
 
     def _subscribed(self, namespace: str, package: str) -> Subscribed | None:
         # One that was there before may have another name.
-        found = self.client.get(SUBSCRIPTION, package, namespace)
+        found = self.client.get(SUBSCRIPTION, object_name(package), namespace)
         if found is not None and (found.get("spec") or {}).get("name") == package:
             return Subscribed.of(found)
         listed = (Subscribed.of(each) for each in self.client.list(SUBSCRIPTION, namespace) or ())
@@ -103,7 +104,7 @@ class Progress:
 
     def _extension(self, package: str) -> Check:
         subject = f"operator {package}"
-        body = self.client.get(CLUSTER_EXTENSION, package)
+        body = self.client.get(CLUSTER_EXTENSION, object_name(package))
         if body is None:
             return Check(subject, ok=False, state="its ClusterExtension does not exist any more")
         installed, progressing = condition(body, "Installed"), condition(body, "Progressing")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 253
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123 label, as Kubernetes wants it of a namespace
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")  # RFC 1123 subdomain
+_LONGEST_OBJECT = 200  # of 253: `-installer`, and a namespace before it, are added for OLM v1
 _TEXT = re.compile(r"[!-~]+")  # of packages, channels and versions; no catalog has others
 
 
@@ -105,6 +107,15 @@ def parse_all(texts: Iterable[str]) -> tuple[Wanted, ...]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]} is there twice", hint="OLM installs one version of a package.")
     return found
+
+
+def object_name(package: str) -> str:
+    """Return the name of the objects of a package: its own, as far as Kubernetes accepts that for an object."""
+    # A catalog may name a package with capitals or `_` (operator-registry, alpha/model/model.go, asks for no form).
+    if _OBJECT.fullmatch(package) and len(package) <= _LONGEST_OBJECT:
+        return package
+    kept = "".join(each if each.isascii() and each.isalnum() else "-" for each in package.lower())
+    return kept[:_LONGEST_OBJECT].strip("-") or "operator"
 
 
 def is_namespace(name: str) -> bool:

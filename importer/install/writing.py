@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NAMESPACE, has_own_label
 from importer.install import objects
+from importer.install.templates import loosened
+from importer.install.wanted import object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from importer.cluster.api.client import ClusterClient
+    from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.kinds import Resource
     from importer.cluster.writing import Writer
     from importer.install.offers import Chosen
@@ -79,10 +82,10 @@ def write(writer: Writer, installation: Installation) -> None:
         writer.own(resource)
     for each in installation.placements:
         if each.present:
-            writer.leave("Subscription", each.chosen.package, each.namespace, "it is there already")
+            writer.leave("Subscription", object_name(each.chosen.package), each.namespace, "it is there already")
     for one in installation.extended:
         if one.present:
-            writer.leave("ClusterExtension", one.chosen.package, "", "it is there already")
+            writer.leave("ClusterExtension", object_name(one.chosen.package), "", "it is there already")
 
 
 def _namespace(writer: Writer, resource: Resource) -> None:
@@ -91,24 +94,43 @@ def _namespace(writer: Writer, resource: Resource) -> None:
         raise ClusterError(
             f"namespace {resource.name} is being deleted", hint="Wait until it is gone, or choose another: --namespace."
         )
-    # A namespace of others keeps its labels; one of an earlier run may get those of a further operator.
-    if live is not None and not has_own_label(live):
+    if live is None:
+        writer.own(resource)
+        if writer.dry_run:
+            writer.unmade.add(resource.name)
+    elif has_own_label(live):
+        # One of an earlier run gets the labels of a further operator. An apply would take away those of the first one.
+        writer.shared(NAMESPACE, resource.name, "", partial(_further, resource))
+    else:
         writer.leave(NAMESPACE.name, resource.name, "", "it exists")
-        return
-    writer.own(resource)
-    if live is None and writer.dry_run:
-        writer.unmade.add(resource.name)
+
+
+def _further(resource: Resource, live: Body | None) -> Body | None:
+    """Return the labels and annotations that a namespace lacks: other values of them are those of a person, and stay."""
+    if live is None:
+        return None  # deleted meanwhile: what follows is refused by the server
+    wanted, has = resource.body["metadata"], live["metadata"]
+    lacking = {
+        field: {key: value for key, value in wanted.get(field, {}).items() if key not in (has.get(field) or {})}
+        for field in ("labels", "annotations")
+    }
+    found = {field: values for field, values in lacking.items() if values}
+    return {"metadata": found} if found else None
 
 
 def unlabelled(client: ClusterClient, installation: Installation) -> Iterator[Finding]:
-    """Yield a warning for each namespace of others that lacks a label which an operator wants. Raises ClusterError."""
+    """Yield warnings: an existing namespace lacks labels that an operator wants; a new one gets lax ones."""
     for resource in installation.namespaces:
         live = client.get(NAMESPACE, resource.name)
-        if live is None or has_own_label(live):
+        if live is None:
+            if (lax := loosened(resource)) is not None:
+                yield lax
             continue
         labels = live["metadata"].get("labels") or {}
         wanted = {key: value for key, value in resource.body["metadata"]["labels"].items() if "managed-by" not in key}
-        lacking = [f"{key}={value}" for key, value in sorted(wanted.items()) if labels.get(key) != value]
+        # To its own namespace the run adds what is not there, and leaves other values.
+        compared = wanted.keys() & labels.keys() if has_own_label(live) else wanted.keys()
+        lacking = [f"{key}={wanted[key]}" for key in sorted(compared) if labels.get(key) != wanted[key]]
         if lacking:
             yield Finding(
                 "namespace-labels",

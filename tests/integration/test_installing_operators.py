@@ -5,6 +5,8 @@ OLM's side is tests/fakes/cluster_installs.py, which cites operator-lifecycle-ma
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord, RequiredPackageRecord
@@ -430,3 +432,24 @@ def test_the_roles_of_render_allow_an_installation_and_nothing_else(site, releas
     *others, last = here.undo()
     assert {one.outcome for one in others} == {Outcome.DELETED}
     assert (last.kind, last.fields[0].endswith("which may not be listed")) == ("Namespace", True)
+
+
+def test_a_further_operator_takes_no_label_from_its_namespace(site):
+    """Fields that an apply does not name are removed where an earlier one wrote them (Kubernetes, *Server-Side Apply*)."""
+    named = {"name": "shared", "labels": {"team": "a", "pod-security.kubernetes.io/enforce": "privileged"}}
+    further = {**named, "labels": {"pod-security.kubernetes.io/enforce": "baseline", "more": "b"}, "annotations": {"n": "c"}}
+    here = site(
+        packages=[
+            package("aaa", suggested_namespace_template=json.dumps({"metadata": named})),
+            package("bbb", suggested_namespace_template=json.dumps({"metadata": further})),
+        ]
+    )
+    here.install("aaa")
+    done = here.install("bbb")
+    metadata = here.cluster.get("Namespace", "shared")["metadata"]
+    assert metadata["labels"].items() >= {**named["labels"], "more": "b"}.items()
+    assert metadata["annotations"] == {"n": "c"}
+    (said,) = [each for each in done.findings if each.code == "namespace-labels"]
+    assert said.evidence == ("pod-security.kubernetes.io/enforce=baseline",)
+    here.undo()
+    assert "shared" not in here.cluster.namespaces()

@@ -15,6 +15,7 @@ from importer.install.olm_v1 import Ability, extend
 from importer.install.placing import Surroundings, namespace_of, place
 from importer.install.reading import home_of
 from importer.install.requirements import requirements
+from importer.install.templates import loosened
 from importer.install.wanted import How, parse_all
 from importer.install.writing import Installation
 from importer.operators.installed import Subscribed
@@ -67,6 +68,7 @@ def with_subscriptions(
     said += [] if asked.how.olm_v1 else requirements(chosen, offered, around)
     _require(said)
     spaces = [each for each in installation.namespaces if each.name != around.home]
+    said += [lax for each in spaces if (lax := loosened(each)) is not None]
     resources = (*spaces, *installation.resources)
     return replace(built, installs=tuple(resources), notes=(*built.notes, *map(_note, said)))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -19,8 +20,9 @@ from importer.cluster.finding import Finding, Severity
 from importer.install.groups import Group
 from importer.install.objects import namespace as namespace_object
 from importer.install.objects import operator_group, subscription
-from importer.install.offers import Offered, choose, of_packages
+from importer.install.offers import Offered, choose, of_manifest, of_packages
 from importer.install.placing import Surroundings, place
+from importer.install.templates import loosened
 from importer.install.wanted import Approval, How, InstallMode, Wanted, parse_all
 from importer.operators.installed import Extension, Subscribed
 from tests.fakes import databases
@@ -349,3 +351,75 @@ def test_texts_of_operators():
     assert str(Wanted("foo", "a", "1")) == "foo:a@1"
     with pytest.raises(UsageError, match="twice"):
         parse_all(["foo", "foo:fast"])
+
+
+def test_labels_of_a_template_are_those_that_kubernetes_accepts():
+    """A wrong one would let the API server refuse the namespace, or end in a command that a person copies."""
+    labels = {"team": "a", "mon": True, "level": 1, "bad": "x; $(reboot)", "no key!": "b", "none": None, "list": ["a"]}
+    template = {"metadata": {"name": "foo", "labels": labels, "annotations": {"n": "any $(text)", "no key!": "b", "empty": ""}}}
+    (one,) = chosen(offer(suggested_namespace_template=json.dumps(template)))
+    made = namespace_object("foo", [one]).body["metadata"]
+    own = {"app.kubernetes.io/managed-by": "hub-import"}
+    assert made["labels"] == {"team": "a", "mon": "true", "level": "1", **own}
+    assert made["annotations"] == {"n": "any $(text)", "empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("labels", "lax"),
+    [
+        ({"pod-security.kubernetes.io/enforce": "privileged"}, 1),
+        ({"openshift.io/run-level": 0}, 1),
+        ({"pod-security.kubernetes.io/enforce": "restricted", "openshift.io/run-level": ""}, 0),
+    ],
+)
+def test_labels_that_loosen_a_new_namespace_are_said(labels, lax):
+    template = {"metadata": {"name": "foo", "labels": labels}}
+    (one,) = chosen(offer(suggested_namespace_template=json.dumps(template)))
+    found = loosened(namespace_object("foo", [one]))
+    assert (found is not None, found is None or found.code == "namespace-privileged") == (bool(lax), True)
+
+
+@pytest.mark.parametrize("name", ["My_Package", "a..b", "-x-", "x" * 250])
+def test_objects_of_a_package_have_names_that_kubernetes_accepts(name):
+    around, _ = cluster()
+    (placement,) = place(chosen(offer(name=name)), How(), around).placements
+    body = subscription(placement).body
+    assert body["spec"]["name"] == name
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", body["metadata"]["name"])
+    other = replace(subscribed(), name=body["metadata"]["name"], package="bar")
+    around, _ = cluster(subscriptions=(other,))
+    assert "for another operator, bar" in errors(place(chosen(offer(name=name)), How(), around))[0].cause
+
+
+@pytest.mark.parametrize("spec", [{}, {"targetNamespaces": ["a-team"]}])
+def test_a_group_of_a_tenant_is_not_the_place_of_global_operators(spec):
+    tenant = Group.of(group("a-team", "global-operators", **spec))
+    around = Surroundings(groups=(tenant, Group.of(HOME)))
+    (placement,) = place(chosen(offer()), How(), around).placements
+    assert placement.namespace == "openshift-operators"
+
+
+def test_a_csv_that_no_catalog_carries_any_more_is_in_the_way_too():
+    around, _ = cluster(csvs=frozenset((("openshift-operators", "foo.v0.0.1"), ("openshift-operators", "foobar.v1.0.0"))))
+    (found,) = errors(place(chosen(offer()), How(), around))
+    assert found.subject == "ClusterServiceVersion openshift-operators/foo.v0.0.1"
+
+
+@pytest.mark.parametrize("where", ["package", "channel", "entry", "head"])
+def test_what_a_catalog_deprecates_is_said(where):
+    """operator-lifecycle-manager, pkg/package-server/apis/operators/v1/packagemanifest_types.go: `deprecation` at three levels."""
+    note = {"deprecation": {"message": "use bar"}}
+    entries = [{"name": "foo.v2.0.0", "version": "2.0.0", **(note if where == "entry" else {})}]
+    modes = {"installModes": [{"type": "AllNamespaces", "supported": True}]}
+    channel = {
+        "name": "stable",
+        "currentCSV": "foo.v2.0.0",
+        "currentCSVDesc": modes,
+        "entries": [] if where == "head" else entries,
+    }
+    channel |= note if where in ("channel", "head") else {}
+    status = {"packageName": "foo", "defaultChannel": "stable", "channels": [channel], **(note if where == "package" else {})}
+    around, _ = cluster()
+    one = of_manifest({"metadata": {"name": "foo", "labels": {"catalog": "index"}}, "status": status})
+    (found,) = place(chosen(one), How(), around).findings
+    assert (found.code, found.severity) == ("operator-deprecated", "warning")
