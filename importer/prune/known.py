@@ -103,10 +103,17 @@ class Known:
         require_bounded_images(inventory)
         for image in images:
             for digest in documents_of(inventory, image.digest):
-                if digest not in self.documents:
-                    one = inventory.manifests[digest]
-                    self.documents[digest] = KnownDocument(one.size, self._shared(one.manifests), self._shared(one.blobs))
-                    self.blobs.update((self._one(blob), inventory.blobs[blob].size) for blob in one.blobs)
+                one = inventory.manifests[digest]
+                self.note(self._one(digest), KnownDocument(one.size, self._shared(one.manifests), self._shared(one.blobs)))
+                self.blobs.update((self._one(blob), inventory.blobs[blob].size) for blob in one.blobs)
+
+    def note(self, digest: Digest, said: KnownDocument) -> None:
+        """Note what an archive says of a document: all that any archive says counts."""
+        known = self.documents.setdefault(digest, said)
+        # An archive of one architecture lists a part of an index, and a forged record could list nothing.
+        if known.children != said.children or known.blobs != said.blobs:
+            children = tuple(dict.fromkeys((*known.children, *said.children)))
+            self.documents[digest] = KnownDocument(known.size, children, tuple(dict.fromkeys((*known.blobs, *said.blobs))))
 
     def _own(
         self,
@@ -146,16 +153,19 @@ class Known:
     def heights(self) -> dict[Digest, int]:
         """Return how many levels of documents each has below it: a parent is higher than its children."""
         found: dict[Digest, int] = {}
-
-        # Recursion is bounded: inventories with deeper nesting are refused (common/archive/inventory_file.py).
-        def height(digest: Digest) -> int:
-            if digest not in found:
-                known = self.documents.get(digest)
-                found[digest] = 1 + max(map(height, known.children), default=0) if known else 0
-            return found[digest]
-
-        for digest in self.documents:
-            height(digest)
+        begun: set[Digest] = set()
+        # Without recursion: records of strangers may add up to a chain of any length, or to a ring.
+        waiting = list(self.documents)
+        while waiting:
+            one = waiting[-1]
+            known = self.documents.get(one)
+            children = known.children if known else ()
+            if one not in begun:
+                begun.add(one)
+                waiting += [child for child in children if child not in begun]
+            else:
+                waiting.pop()
+                found[one] = 1 + max((found.get(child, 0) for child in children), default=0) if known else 0
         return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError, ContentError
 from common.oci.compression import decompressed
-from common.oci.image import Digest
+from common.oci.image import PREFIX, Digest
 from importer.cluster.api.client import Body, ForbiddenError, Query, connect
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -58,7 +58,10 @@ _EVERYWHERE = frozenset((POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, REPLICA_SET,
 _LARGE = frozenset((CLUSTER_SERVICE_VERSION, INSTALL_PLAN, MACHINE_CONFIG, IMAGE_STREAM))
 # A managed field repeats names of fields; the icon of a ClusterServiceVersion is a picture in base64.
 _LEFT_OUT = frozenset(("managedFields", "icon", "base64data"))
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
+# After `sha256:`, in a tag such as `sha256-…`, or alone, as engines name what they have without a repository.
+_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
+# In front of a name: `docker://`, `oci-archive://`, and `ostree-unverified-registry:`; `registry:5000` is a host with a port.
+_TRANSPORT = re.compile(r"//|(?<=registry):(?![0-9])", re.ASCII)
 # `host[:port]/path:tag` anywhere in a text, such as an annotation with an example in JSON; each begins where no name goes on,
 # so that the search takes linear time.
 _NAME = re.compile(
@@ -167,8 +170,8 @@ def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:
             if value.startswith("data:"):
                 waiting.append(("", _content_of(value), depth))
             for found in _DIGEST.findall(value):
-                yield Digest(found), ""
-            for found in _NAME.findall(value):
+                yield Digest(PREFIX + found), ""
+            for found in _NAME.findall(_TRANSPORT.sub(" ", value)):
                 yield None, found
             # `nginx`, or `app:v1`: a name without a host, where the field says that it is an image.
             if key in _IMAGES and value and len(value) <= _LONGEST and "@" not in value:

@@ -156,13 +156,25 @@ class _Rules:
                     break
 
     def _served(self) -> Iterator[tuple[tuple[Digest, str], str]]:
-        """Yield archive and group of each catalog that a cluster serves, and where."""
-        by_name = {image.digest: why for image in self.images if (why := self._named_by(image)) is not None}
+        """Yield archive and group of each catalog that is served, and where."""
+        catalogs = {digest for archive in self.known.archives for digest, _ in archive.catalogs}
+        found: dict[Digest, str] = {}
+        for image in self.images:
+            if image.digest in catalogs and (why := self._used_by(image) or self._tagged(image)) is not None:
+                found.setdefault(image.digest, why)
         for archive in self.known.archives:
             for digest, group in archive.catalogs:
-                why = self.used.digests.get(digest) or by_name.get(digest)
-                if why is not None:
-                    yield (archive.digest, group), why
+                if digest in found:
+                    yield (archive.digest, group), found[digest]
+
+    def _tagged(self, image: OwnImage) -> str | None:
+        """Return the tag of an image that leads to it now, other than that of its digest; None where none does.
+
+        An archive that was pushed again, to go back to its catalog, has an older date than the one that it replaced.
+        """
+        now = self._tags(image.repository)
+        leading = (tag for tag in image.tags if not _STABLE.fullmatch(tag) and now.get(tag) == image.digest)
+        return next((f"the tag {tag} of the mirror leads to it" for tag in leading), None)
 
     # Clusters.
 
@@ -170,13 +182,22 @@ class _Rules:
         """Keep images of which a cluster uses any document, by digest, in every repository; and those that it names by tag."""
         running: dict[Digest, str] = {}  # payloads
         for image in self.images:
-            why = next((self.used.digests[one] for one in image.documents if one in self.used.digests), None)
-            why = why or self._named_by(image)
+            why = self._used_by(image)
             if why is not None:
                 self._keep(image, f"used: {why}")
                 if image.kind in RELEASES and image.digest in image.releases:
                     running[image.digest] = why
         self._keep_releases(running)
+
+    def _used_by(self, image: OwnImage) -> str | None:
+        """Return where a cluster uses an image, by the digest of anything of it, or by a tag that leads to it."""
+        # Pods name the index, the manifest of their architecture, or the configuration, as the engine has it.
+        for document in image.documents:
+            known = self.known.documents.get(document)
+            for one in (document, *(known.blobs if known else ())):
+                if one in self.used.digests:
+                    return self.used.digests[one]
+        return self._named_by(image)
 
     def _named_by(self, image: OwnImage) -> str | None:
         """Return where a cluster names an image by a tag that leads to it now; None where none does."""
@@ -219,17 +240,19 @@ class _Rules:
     # What follows something that is kept.
 
     def follow(self) -> None:
-        """Keep signatures and attachments of what is kept, and the components of payloads that are kept."""
+        """Keep signatures and attachments of what is kept, components of payloads, and images of which a part is kept."""
         attached = [image for image in self.images if image.subject is not None]
-        self._keep_releases(
-            {
-                image.digest: self.decision.kept[image.repository][image.digest]
-                for image in self.images
-                if image.digest in image.releases and self.decision.keeps(image.repository, image.digest)
-            }
-        )
         count = -1
-        while count != (count := sum(map(len, self.decision.kept.values()))):  # an attachment may have some of its own
+        # Until nothing is added: an attachment may have some of its own, and an image that is kept for a part of it has some.
+        while count != (count := sum(map(len, self.decision.kept.values()))):
+            self._keep_releases(
+                {
+                    image.digest: self.decision.kept[image.repository][image.digest]
+                    for image in self.images
+                    if image.digest in image.releases and self.decision.keeps(image.repository, image.digest)
+                }
+            )
+            self._keep_parents()
             for image in attached:
                 assert image.subject is not None
                 if self.decision.keeps(image.repository, image.subject):
@@ -244,7 +267,6 @@ class _Rules:
 
     def result(self) -> Decision:
         """Return the decision."""
-        self._keep_parents()
         heights = self.known.heights()
         found = self.decision
         for repository, own in self.own.items():

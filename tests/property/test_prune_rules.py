@@ -166,7 +166,7 @@ class World:
         for archive in self.archives:
             for image in archive.images:
                 recent = any(archive.created >= newest[group] for group in image.groups)
-                served = any(group in image.groups and self.is_used(root, image) for root, group in archive.catalogs)
+                served = any(group in image.groups and self.is_used(root) for root, group in archive.catalogs)
                 if archive.digest in policy.named or recent or served:
                     found |= {(image.repository, one) for one in self.below(image.digest)} | self.pulled_by_tag(image)
                 elif not self.used.keys().isdisjoint(image.documents):
@@ -199,10 +199,15 @@ class World:
         roots = [tags[tag] for tag in image.tags if tag in tags]
         return {(image.repository, one) for root in roots for one in self.below(root)}
 
-    def is_used(self, root, image):
-        """Say whether a cluster serves a catalog, by digest, or by a tag that leads to it."""
-        if root in self.used:
+    def is_used(self, root):
+        """Say whether a catalog is served: a pod has any manifest of it, or one of its tags leads to it."""
+        if not self.used.keys().isdisjoint(self.below(root)):
             return True
+        for archive in self.archives:
+            for image in archive.images:
+                places = [self.tags[image.repository].get(tag) for tag in image.tags if not tag.startswith("hub-")]
+                if image.digest == root and root in places:
+                    return True
         for name in REPOSITORIES:
             for tag, target in self.tags[name].items():
                 own = any((i.repository, i.digest) == (name, root) and tag in i.tags for a in self.archives for i in a.images)

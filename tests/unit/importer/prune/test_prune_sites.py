@@ -1,0 +1,155 @@
+"""Prune at sites of other shapes: catalogs that were pushed again, images that are named in other ways, two prunes at a time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from common.archive.inventory import ImageKind
+from common.oci.image import Digest, digest_of
+from importer.prune.known import Known, KnownArchive, KnownDocument, OwnImage
+from importer.prune.usage import images_in
+from importer.prune.wanted import Policy, RepositoryState, Used, decide
+
+INDEX, APP = "ocp/redhat/index", "ocp/op/bundle"
+GROUP = f"catalog {INDEX}:v4.18"
+
+
+def named(text):
+    return digest_of(text.encode())
+
+
+def week(number):
+    """Return an archive of a catalog for two architectures, whose tag moves, and of the bundle that it offers."""
+    archive, catalog, bundle = named(f"archive {number}"), named(f"catalog {number}"), named(f"bundle {number}")
+    child = named(f"catalog {number} amd64")
+    images = (
+        OwnImage(archive, INDEX, "r.example/redhat/index:v4.18", catalog, ("v4.18", f"hub-sha256-{catalog[7:]}"), (child, catalog),
+                 ImageKind.CATALOG, (), (GROUP,)),
+        OwnImage(archive, APP, f"r.example/op/bundle@{bundle}", bundle, (f"hub-sha256-{bundle[7:]}",), (bundle,),
+                 ImageKind.RELATED, (), (GROUP,)),
+    )  # fmt: skip
+    return KnownArchive(archive, f"2026-01-{number:02}T12:00:00Z", images, catalogs=((catalog, GROUP),))
+
+
+def site(*archives):
+    """Return what records say, and a mirror that got the archives one after the other."""
+    known = Known("registry.example", sorted(archives, key=lambda one: one.created))
+    tags: dict[str, dict[str, Digest]] = {}
+    for archive in archives:
+        for image in archive.images:
+            tags.setdefault(image.repository, {}).update(dict.fromkeys(image.tags, image.digest))
+            for one in image.documents:
+                children = image.documents[:-1] if one == image.digest else ()
+                known.documents[one] = KnownDocument(1, children, (named(f"config {one}"),))
+    return known, {name: RepositoryState(found) for name, found in tags.items()}
+
+
+def gone(known, state, used=None):
+    decision = decide(known, Policy(1), used or Used(), state)
+    return {digest for found in decision.deleted.values() for digest in found}
+
+
+def everything(archive):
+    return {one for image in archive.images for one in image.documents}
+
+
+def test_a_catalog_that_was_pushed_again_is_the_one_that_its_tag_serves():
+    """Somebody went back to the catalog of the week before: `push` of that archive moved the tag, and its date is the older one."""
+    first, second, third = week(1), week(2), week(3)
+    assert gone(*site(first, second, third)) == everything(first) | everything(second)
+    assert gone(*site(first, third, second)) == everything(first)
+
+
+def test_a_catalog_pod_that_runs_by_the_manifest_of_its_architecture_keeps_what_the_catalog_offers():
+    """The imageID of a pod may be the manifest of the node's architecture, and the tag leads to another week's by now."""
+    first, second = week(1), week(2)
+    known, state = site(first, second)
+    assert gone(known, state) == everything(first)
+    assert gone(known, state, Used({first.images[0].documents[0]: "Pod openshift-marketplace/redhat"})) == set()
+
+
+def test_an_image_that_a_cluster_names_by_its_configuration_stays():
+    """containerd reports the digest of the configuration where it has none of the repository (containerd, internal/cri/server/
+    container_status.go); docker does so for images that were built or loaded."""
+    first, second = week(1), week(2)
+    known, state = site(first, second)
+    config = named(f"config {first.images[1].digest}")
+    assert gone(known, state, Used({config: "Pod apps/x"})) == everything(first) - {first.images[1].digest}
+
+
+def test_a_signature_stays_with_an_image_that_stays_for_a_part_of_it():
+    """An index of others names a manifest of ours, whose image stays as a whole (Harbor deletes children with an index)."""
+    old, new, child, root, signature = (named(each) for each in ("old", "new", "child", "root", "signature"))
+    tag = f"sha256-{root[7:]}.sig"
+    images = (
+        OwnImage(old, APP, "r.example/op/bundle:v1", root, ("v1",), (child, root), ImageKind.RELATED, (), ("image x",)),
+        OwnImage(old, APP, "r.example/op/bundle.sig", signature, (tag,), (signature,), ImageKind.SIGNATURE, subject=root),
+    )
+    other = OwnImage(
+        new, APP, "r.example/op/bundle:v2", named("v2"), ("v2",), (named("v2"),), ImageKind.RELATED, (), ("image x",)
+    )
+    known, state = site(KnownArchive(old, "2026-01-01", images), KnownArchive(new, "2026-01-02", (other,)))
+    theirs = named("their index")
+    state[APP] = RepositoryState({**state[APP].tags, "theirs": theirs}, {theirs: (child,)})
+    assert gone(known, state) == set()
+
+
+def test_an_index_has_the_manifests_that_any_archive_brought_of_it():
+    """One archive has one architecture of an index, another one has all; a tag of a kept image was moved to that index."""
+    root, amd, arm, now = (named(each) for each in ("index", "amd64", "arm64", "now"))
+    known = Known("registry.example")
+    known.note(root, KnownDocument(1, (amd,), ()))
+    known.note(root, KnownDocument(1, (amd, arm), ()))
+    known.note(root, KnownDocument(1, (amd,), ()))
+    assert known.documents[root].children == (amd, arm)
+    old = tuple(
+        OwnImage(
+            named(f"a{number}"), APP, "r.example/op/app:v1", root, ("v1",), documents, ImageKind.RELATED, (), ("catalog x",)
+        )
+        for number, documents in enumerate([(amd, root), (amd, arm, root)])
+    )
+    new = OwnImage(named("a2"), APP, "r.example/op/app:v1", now, ("v1",), (now,), ImageKind.RELATED, (), ("catalog x",))
+    for number, each in enumerate((*old, new)):
+        known.archives.append(KnownArchive(each.archive, f"2026-01-0{number}", (each,)))
+    assert gone(known, {APP: RepositoryState({"v1": root})}) == set()
+
+
+def test_records_that_contradict_each_other_end():
+    """Each is consistent alone; together they are a ring, which no digests can make, or a long chain."""
+    known = Known("registry.example")
+    chain = [named(f"link {number}") for number in range(5000)]
+    for parent, child in zip(chain, [*chain[1:], chain[0]], strict=True):
+        known.note(parent, KnownDocument(1, (child,), ()))
+    assert len(known.heights()) == 5000
+    straight = Known("registry.example")
+    for parent, child in pairwise(chain):
+        straight.note(parent, KnownDocument(1, (child,), ()))
+    straight.note(chain[-1], KnownDocument(1, (), ()))
+    heights = straight.heights()
+    assert [heights[one] for one in chain] == list(range(5000, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        # kubevirt/containerized-data-importer, doc/datavolumes.md, *Registry Data Volume*
+        ("docker://reg.example:5000/vm/fedora:39", {"reg.example:5000/vm/fedora:39"}),
+        ("oci-archive://reg.example/vm/a:1", {"reg.example/vm/a:1"}),
+        # openshift/machine-config-operator, docs/OSUpgrades.md: the transports of rpm-ostree
+        ("ostree-unverified-registry:quay.io/os/coreos:4.18", {"quay.io/os/coreos:4.18"}),
+        ("ostree-image-signed:docker://quay.io/os/coreos:4.18", {"quay.io/os/coreos:4.18"}),
+        ("registry:5000/a/b:v1", {"registry:5000/a/b:v1"}),
+    ],
+)
+def test_names_behind_a_transport_count(text, names):
+    assert names <= {name for _, name in images_in({"spec": {"url": text}}) if name}
+
+
+@pytest.mark.parametrize("text", ["{0}", "sha256-{0}", "containerd://{0}", "hub-sha256-{0}", "a@sha256:{0}"])
+def test_a_digest_counts_in_every_form(text):
+    wanted = named("x")
+    body = {"status": {"imageID": text.format(wanted[7:])}}
+    assert wanted in {digest for digest, _ in images_in(body)}
+    assert not {digest for digest, _ in images_in({"status": {"imageID": f"{wanted[7:]}0"}}) if digest}
