@@ -17,7 +17,7 @@ from common.text import counted, shortened
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import short
 from importer.cluster.resources.mirror_rules import Precedence
-from importer.diagnose.symptoms import PULLS, Symptom, match
+from importer.diagnose.symptoms import IMAGE_ARCHITECTURE, PULLS, Symptom, match
 from importer.diagnose.workloads import gives_reason
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _BLOCKED = re.compile(r"is blocked in \S*registries\.conf")
 # Symptoms of a registry that does not have an image, or cannot be asked.
 _ABSENT = frozenset(("registry-unreachable", NOT_IN_MIRROR))
 # Symptoms of the node itself, whose words name no registry.
-_OF_NODE = frozenset(("image-rejected-by-policy", "node-disk"))
+_OF_NODE = frozenset(("image-rejected-by-policy", "node-disk", IMAGE_ARCHITECTURE))
 _PLATFORM = ("openshift-", "kube-")
 _OF_OLM = frozenset(("olm", "operators"))
 
@@ -215,6 +215,8 @@ class _Rules:
             more = f" An archive that does not have it yet: {carry} under additionalImages of the image set." if carry else ""
             cause = f"the mirror {registry} does not have the image under the name and digest that the rule leads to"
             return _Cause(NOT_IN_MIRROR, cause if carry else symptom.cause, f"{symptom.fix}{more}", registry)
+        if symptom.code == IMAGE_ARCHITECTURE:
+            return _Cause(symptom.code, symptom.cause, symptom.fix, registry)
         fixable = registry in self._mirrors and symptom.code in {"registry-untrusted", "pull-unauthorized"}
         return _Cause(symptom.code, _at(symptom, registry), symptom.fix, registry, about_registry=True, fixable=fixable)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importer.diagnose.snapshot import Snapshot, SourceState
 
 
+IMAGE_ARCHITECTURE = "image-architecture"
 Fixable: TypeAlias = "Callable[[SourceState, Snapshot], bool]"
 
 
@@ -110,6 +111,13 @@ PULLS = (
         "the registry speaks plain HTTP, and nodes use HTTPS",
         "Give the registry TLS; or add it to registrySources.insecureRegistries of image.config `cluster` (this rolls nodes).",
     ),
+    # Before the credential: Docker Hub's answer to anonymous clients speaks of authentication.
+    _is(
+        "registry-busy",
+        r"toomanyrequests|too many requests|StatusCode: 429|\b429 Too",
+        "the registry limits how many requests nodes make (429)",
+        "Raise that limit of the registry, or of the proxy before it, for the addresses of the nodes.",
+    ),
     _is(
         "pull-unauthorized",
         r"\bunauthorized\b|authentication required|\b401\b|no basic auth credentials|access to the resource is denied|"
@@ -139,11 +147,25 @@ PULLS = (
         "the node has no space left for images",
         "Free space on the node: the kubelet removes unused images only above a threshold of the disk.",
     ),
+    # containers/image, manifest (ChooseInstance); containerd, images (`no match for platform`)
+    _is(
+        IMAGE_ARCHITECTURE,
+        r"no image found in (?:manifest list|image index) for architecture|no match for platform in manifest",
+        "the image has nothing for the architecture of that node",
+        "Export it with --platform for that architecture too, if its publisher has it; or keep the pod off such nodes.",
+    ),
+    _is(
+        "registry-failing",
+        r"(?:status|StatusCode:|status code|HTTP status:) 5\d\d\b|\b50[0-4] (?:Internal|Bad|Service|Gateway)|unexpected EOF",
+        "the registry, or a proxy before it, fails while it answers",
+        "Look at the log of the registry and the space of its storage; a proxy may limit time and size of an answer.",
+    ),
     # Also seen for registry.redhat.io, where no mirror rule matched: the node then asks the source itself.
     _is(
         "registry-unreachable",
         r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout|"
-        r"registry is unavailable|context deadline exceeded|Client\.Timeout exceeded|connection reset by peer",
+        r"registry is unavailable|server misbehaving|failure in name resolution|context deadline exceeded|"
+        r"Client\.Timeout exceeded|connection reset by peer",
         "nodes cannot reach the registry that the image is at",
         "Let the nodes resolve and reach that name (DNS, firewall, noProxy of the cluster's proxy).",
     ),

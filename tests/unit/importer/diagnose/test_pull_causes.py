@@ -114,6 +114,37 @@ CAUSES = {
         "image-never-pulled",
     ),
     "a full disk": (waits(BY_DIGEST, failed(BY_DIGEST, "write /var/tmp/x: no space left on device")), [rule()], "node-disk"),
+    # containers/image, docker/errors.go (httpResponseToError, newUnexpectedHTTPStatusError) and manifest (ChooseInstance)
+    "too many requests": (waits(BY_DIGEST, failed(BY_DIGEST, "too many requests to registry")), [rule()], "registry-busy"),
+    "a proxy that fails": (
+        waits(BY_DIGEST, failed(BY_DIGEST, "received unexpected HTTP status: 503 Service Unavailable")),
+        [rule()],
+        "registry-failing",
+    ),
+    "a transfer that ends early": (waits(BY_DIGEST, failed(BY_DIGEST, "unexpected EOF")), [rule()], "registry-failing"),
+    "another architecture": (
+        waits(
+            BY_DIGEST,
+            'rpc error: code = Unknown desc = choosing image instance: no image found in image index for architecture "arm64"',
+        ),
+        [rule()],
+        "image-architecture",
+    ),
+    "another architecture, by the mirror's own name": (
+        waits(f"{HOST}/ubi@{DIGEST}", "rpc error: no image found in manifest list for architecture s390x, OS linux"),
+        (),
+        "image-architecture",
+    ),
+    "a name server that fails": (
+        waits(BY_DIGEST, failed(BY_DIGEST, "dial tcp: lookup mirror.example on 10.0.0.2:53: server misbehaving")),
+        [rule()],
+        "registry-unreachable",
+    ),
+    "the limit of a public registry": (
+        waits("corp.example/app:1", "rpc error: toomanyrequests: You have reached your unauthenticated pull rate limit"),
+        (),
+        "registry-busy",
+    ),
     "a registry that nodes reach themselves": (waits("corp.example/app:1", f"rpc error: {X509}"), (), "registry-untrusted"),
     "a registry inside of the cluster": (
         waits("image-registry.openshift-image-registry.svc:5000/site/app:1", "rpc error: authentication required"),
