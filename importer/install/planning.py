@@ -41,7 +41,7 @@ def plan(
     installation, said = _placed(client, release, chosen, how, around)
     findings += said
     written = [each.chosen for each in installation.fresh] + [each.chosen for each in installation.extended if not each.present]
-    findings += [] if how.olm_v1 else requirements(written, offers, around)
+    findings += requirements(installation.fresh, offers, around)
     findings += _unsupported(written, release)
     findings += unlabelled(client, installation)
     return installation, findings

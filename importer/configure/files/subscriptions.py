@@ -65,7 +65,7 @@ def with_subscriptions(
     around = _surroundings(release, chosen, asked.how, earlier)
     installation, said = _placed(chosen, asked.how, around, release, built.resources)
     said = [*(each for each in found if isinstance(each, Finding)), *said]
-    said += [] if asked.how.olm_v1 else requirements(chosen, offered, around)
+    said += requirements(installation.fresh, offered, around)
     _require(said)
     spaces = [each for each in installation.namespaces if each.name != around.home]
     said += [lax for each in spaces if (lax := loosened(each)) is not None]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
+from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord, RequiredPackageRecord
 from common.errors import UsageError
 from exporter.catalog.readers import sqlite
 from exporter.catalog.records import package_records
@@ -22,6 +22,7 @@ from importer.install.objects import namespace as namespace_object
 from importer.install.objects import operator_group, subscription
 from importer.install.offers import Offered, choose, of_manifest, of_packages
 from importer.install.placing import Surroundings, place
+from importer.install.requirements import requirements
 from importer.install.templates import loosened
 from importer.install.wanted import Approval, How, InstallMode, Wanted, parse_all
 from importer.operators.installed import Extension, Subscribed
@@ -403,6 +404,34 @@ def test_a_csv_that_no_catalog_carries_any_more_is_in_the_way_too():
     around, _ = cluster(csvs=frozenset((("openshift-operators", "foo.v0.0.1"), ("openshift-operators", "foobar.v1.0.0"))))
     (found,) = errors(place(chosen(offer()), How(), around))
     assert found.subject == "ClusterServiceVersion openshift-operators/foo.v0.0.1"
+
+
+def required(bar, around, *, modes=("OwnNamespace",)):
+    """Return what is said of foo, which requires bar, as catalogs offer both."""
+    one = offer(modes, required_packages=(RequiredPackageRecord("bar", ">=1.0.0"),))
+    placed = place(chosen(one), How(namespace="there"), around)
+    return {each.code: each.evidence for each in requirements(placed.placements, [one, *bar], around)}
+
+
+def test_what_is_required_has_to_run_in_the_same_namespace():
+    """operator-lifecycle-manager, pkg/controller/registry/resolver/source_csvs.go: of CSVs, those of the namespace count."""
+    around, _ = cluster()
+    bar = offer(("OwnNamespace",), name="bar", provided=("Bar.v1.example.com",))
+    assert required([bar], around) == {"dependency-installed": ("bar",)}
+    everywhere = offer(("AllNamespaces",), name="bar")
+    assert required([everywhere], around)["dependency-blocked"] == ("bar does not support OwnNamespace",)
+    unknown = offer((), name="bar")
+    assert required([unknown], around) == {"dependency-installed": ("bar",)}
+    rival = group("openshift-operators", "global-operators")
+    rival["metadata"]["annotations"] = {"olm.providedAPIs": "Bar.v1.example.com"}
+    around = Surroundings(groups=(Group.of(rival),))
+    assert "openshift-operators/global-operators" in required([bar], around)["dependency-blocked"][0]
+
+
+@pytest.mark.parametrize(("where", "said"), [("there", {}), ("elsewhere", {"dependency-missing": ("package bar >=1.0.0",)})])
+def test_an_operator_of_another_namespace_meets_no_requirement(where, said):
+    around, _ = cluster(subscriptions=(replace(subscribed(where), package="bar", approval="Automatic"),))
+    assert required([], around) == said
 
 
 @pytest.mark.parametrize("where", ["package", "channel", "entry", "head"])
