@@ -97,6 +97,18 @@ DEPLOYMENT_CONFIG = Kind("apps.openshift.io", "v1", "DeploymentConfig", "deploym
 IMAGE_STREAM = Kind("image.openshift.io", "v1", "ImageStream", "imagestreams", namespaced=True)
 HOSTED_CLUSTER = Kind("hypershift.openshift.io", "v1beta1", "HostedCluster", "hostedclusters", namespaced=True)
 NODE_POOL = Kind("hypershift.openshift.io", "v1beta1", "NodePool", "nodepools", namespaced=True)
+# What `rollout undo` of a DaemonSet or StatefulSet goes back to.
+CONTROLLER_REVISION = Kind("apps", "v1", "ControllerRevision", "controllerrevisions", namespaced=True)
+BUILD_CONFIG = Kind("build.openshift.io", "v1", "BuildConfig", "buildconfigs", namespaced=True)
+# Images that nothing runs now: disks of virtual machines that are stopped or not imported yet, services scaled to zero, tasks,
+# and what nodes fetch before an update.
+VIRTUAL_MACHINE = Kind("kubevirt.io", "v1", "VirtualMachine", "virtualmachines", namespaced=True)
+DATA_VOLUME = Kind("cdi.kubevirt.io", "v1beta1", "DataVolume", "datavolumes", namespaced=True)
+DATA_IMPORT_CRON = Kind("cdi.kubevirt.io", "v1beta1", "DataImportCron", "dataimportcrons", namespaced=True)
+KNATIVE_SERVICE = Kind("serving.knative.dev", "v1", "Service", "services", namespaced=True)
+KNATIVE_REVISION = Kind("serving.knative.dev", "v1", "Revision", "revisions", namespaced=True)
+TEKTON_TASK = Kind("tekton.dev", "v1", "Task", "tasks", namespaced=True)
+PINNED_IMAGE_SET = Kind("machineconfiguration.openshift.io", "v1", "PinnedImageSet", "pinnedimagesets", namespaced=False)
 # What names images that a cluster runs, has installed, offers, or goes back to; a prune reads all of it.
 IMAGE_USERS = (
     POD,
@@ -120,6 +132,15 @@ IMAGE_USERS = (
     MACHINE_CONFIG,
     HOSTED_CLUSTER,
     NODE_POOL,
+    CONTROLLER_REVISION,
+    BUILD_CONFIG,
+    VIRTUAL_MACHINE,
+    DATA_VOLUME,
+    DATA_IMPORT_CRON,
+    KNATIVE_SERVICE,
+    KNATIVE_REVISION,
+    TEKTON_TASK,
+    PINNED_IMAGE_SET,
 )
 
 # OLM copies a ClusterServiceVersion into every namespace that its operator watches: hundreds of copies of one object

@@ -109,13 +109,15 @@ _OBJECT = {
 }
 
 
-def checked(body: Any, *, named: bool = True) -> dict[str, Any]:
+def checked(body: Any, *, named: bool = True, content: bool = True) -> dict[str, Any]:
     """Return an object of an answer. Raises ValueError with the field that has another type, RecursionError.
 
-    `named`: it has to have a name; answers to a review have none.
+    `named`: it has to have a name; answers to a review have none. `content`: its fields are read, and not only its metadata and
+    its texts. Kinds that are read for their texts have fields of one name and of other types: `data` of a ControllerRevision,
+    `spec.config` of a NodePool.
     """
     found = dict(body) if isinstance(body, Mapping) else body
-    _check(found, _OBJECT, "the object")
+    _check(found, _OBJECT if content else {"metadata": _METADATA}, "the object")
     if not isinstance(found, dict):
         raise ValueError("an object is missing")  # noqa: TRY004 - one error for all that is not as documented
     if named and not (found.get("metadata") or {}).get("name"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -153,7 +154,9 @@ class _Run:
         blob = Descriptor(media_types.OCI_CONFIG, digest_of(_TRIAL), len(_TRIAL))
         config = {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
         layer = {**config, "mediaType": media_types.OCI_LAYER_GZIP}
-        raw = encode({"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": [layer]})
+        document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": [layer]}
+        # One of its own for each run: of two at a time, one would find its trial deleted, or back again, by the other.
+        raw = encode({**document, "annotations": {"io.hub-airgap.trial": secrets.token_hex(8)}})
         trial = place.pinned(digest_of(raw))
         try:
             if not self.client.has_blob(place, blob.digest, blob.size):
@@ -298,6 +301,8 @@ class _Run:
     def _try(self, tag: str, action: Callable[[], None]) -> None:
         try:
             action()
+        except NotFoundError:  # another run removed it meanwhile
+            self.result.records.append(tag)
         except RegistryRefusedError as error:  # an immutable tag: receipts ask for every blob, so an old record does no harm
             self.result.refused.append(Spared(repository_of(self.request.mirror).repository, Digest(tag), error.message))
         else:

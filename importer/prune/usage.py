@@ -136,7 +136,7 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
 
     # OLM copies a ClusterServiceVersion into every namespace that its operator watches; the original is among them.
     copies = COPIED_LABEL if kind is CLUSTER_SERVICE_VERSION else ""
-    query = Query(OBJECTS, absent=copies, page=_LARGE_PAGE if kind in _LARGE else _PAGE)
+    query = Query(OBJECTS, absent=copies, page=_LARGE_PAGE if kind in _LARGE else _PAGE, content=kept)
     try:
         scanned = client.scan(kind, note, query)
     except ForbiddenError as error:

@@ -288,6 +288,25 @@ def test_deletion_that_is_switched_off_is_told_before_anything_is_deleted(site, 
     assert len(site.archives) == 3
 
 
+def test_two_prunes_at_a_time_do_not_delete_the_trial_of_each_other(site, archives):
+    site.push(*archives)
+    plan = site.plan()
+    for _ in range(2):
+        site.run(plan)
+    trials = [one.path for one in site.registry.log("PUT", "/hub-airgap-archives/manifests/sha256:")]
+    assert len(trials) == len(set(trials)) == 2
+
+
+def test_a_record_that_another_prune_removed_meanwhile_is_done(site, archives, tmp_path):
+    first = dated(tmp_path, 1, {"quay.io/org/app:v1": [OLD], "quay.io/org/own:v1": [SIDE]})
+    site.push(first, archives[1])
+    site.repository("org/own").tags["theirs"] = root(first, 1)
+    plan = site.plan()
+    site.registry.fault("GET", f"/hub-airgap-archives/manifests/archive-{first.digest[7:]}", skip=1, status=404)
+    result = site.run(plan)
+    assert (result.exit_code, len(result.deleted)) == (ExitCode.DONE, 1)
+
+
 def test_an_archive_without_a_record_stops_the_plan(site, archives):
     """It was pushed before there were records, or its record was refused: what it shares with others is not known."""
     site.push(*archives)

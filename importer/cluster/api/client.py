@@ -73,7 +73,10 @@ class ConflictError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What `scan` reads: at most `most` objects with the values of `fields`, without those of `unlike` and a label `absent`."""
+    """What `scan` reads: at most `most` objects with the values of `fields`, without those of `unlike` and a label `absent`.
+
+    `content` False: of the fields, only those of the metadata have to be as documented.
+    """
 
     most: int
     namespace: str = ""
@@ -81,6 +84,7 @@ class Query:
     unlike: tuple[tuple[str, tuple[str, ...]], ...] = ()
     absent: str = ""
     page: int = 500  # objects of one answer, as kubectl has it (--chunk-size)
+    content: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,7 @@ class ClusterClient:
 
         def ask() -> Scanned[T]:
             found = self._client.list(_model(kind), namespace=where, chunk_size=query.page, labels=labels, fields=fields)
-            kept = [keep(checked(each)) for each in islice(found, query.most)]
+            kept = [keep(checked(each, content=query.content)) for each in islice(found, query.most)]
             # One more is asked for: a list that ends with the last object that is read is whole.
             return Scanned([each for each in kept if each is not None], whole=next(iter(found), None) is None)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
 
 from common.archive.inventory import ImageKind
 from common.oci.image import Digest, digest_of
+from importer.cluster.kinds import IMAGE_USERS
 from importer.prune.known import Known, KnownArchive, KnownDocument, OwnImage
-from importer.prune.usage import images_in
+from importer.prune.usage import images_in, read_cluster
 from importer.prune.wanted import Policy, RepositoryState, Used, decide
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_kinds import Served
 
 INDEX, APP = "ocp/redhat/index", "ocp/op/bundle"
 GROUP = f"catalog {INDEX}:v4.18"
@@ -153,3 +157,39 @@ def test_a_digest_counts_in_every_form(text):
     body = {"status": {"imageID": text.format(wanted[7:])}}
     assert wanted in {digest for digest, _ in images_in(body)}
     assert not {digest for digest, _ in images_in({"status": {"imageID": f"{wanted[7:]}0"}}) if digest}
+
+
+OBJECTS = [
+    # kubevirt/user-guide, docs/storage/disks_and_volumes.md, *containerDisk*: a machine that is stopped has no pod
+    ("kubevirt.io/v1", "VirtualMachine", {"runStrategy": "Halted", "template": {"spec": {"volumes": [{"containerDisk": {"image": "{0}"}}]}}}),
+    ("cdi.kubevirt.io/v1beta1", "DataVolume", {"source": {"registry": {"url": "docker://{0}"}}}),
+    # kubernetes/kubernetes, pkg/controller/history: what `rollout undo` of a DaemonSet reads
+    ("apps/v1", "ControllerRevision", None),
+    ("build.openshift.io/v1", "BuildConfig", {"strategy": {"dockerStrategy": {"from": {"kind": "DockerImage", "name": "{0}"}}}}),
+    ("serving.knative.dev/v1", "Revision", {"containers": [{"image": "{0}"}]}),
+    ("tekton.dev/v1", "Task", {"steps": [{"name": "x", "image": "{0}"}]}),
+    # openshift/hypershift, api/hypershift/v1beta1/nodepool_types.go: `config` is a list, where a MachineConfig has a map
+    ("hypershift.openshift.io/v1beta1", "NodePool", {"config": [{"name": "x"}], "release": {"image": "{0}"}}),
+    ("machineconfiguration.openshift.io/v1", "PinnedImageSet", {"pinnedImages": [{"name": "{0}"}]}),
+]  # fmt: skip
+
+
+def test_what_nothing_runs_now_counts_too(tmp_path):
+    with FakeCluster() as cluster:
+        served = {each.kind for each in cluster.kinds}
+        cluster.kinds += tuple(
+            Served(each.group, each.version, each.name, each.plural, each.namespaced, has_status=True, schema=None)
+            for each in IMAGE_USERS
+            if each.name not in served
+        )
+        wanted = set()
+        for version, kind, spec in OBJECTS:
+            name = f"r.example/org/{kind.lower()}@{named(kind)}"
+            wanted.add(named(kind))
+            body = {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "openshift-marketplace"}}
+            if kind == "PinnedImageSet":
+                del body["metadata"]["namespace"]
+            text = json.dumps({"spec": spec} if spec else {"revision": 1, "data": {"spec": {"image": "{0}"}}})
+            cluster.put(body | json.loads(text.replace("{0}", name)))
+        found = read_cluster(cluster.kubeconfig(tmp_path))
+        assert wanted <= found.digests.keys()
