@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update
     from importer.configure.apply import Applied
-    from importer.configure.installing import Outcome
     from importer.configure.operators import Survey
+    from importer.configure.running import Outcome
     from importer.configure.undo import UndoResult
     from importer.diagnose.olm_objects import Version
     from importer.diagnose.snapshot import SourceState

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory
     from importer.archive.checksum_files import Neighbours
     from importer.configure.files.subscriptions import Subscriptions
-    from importer.configure.installing import Asking, Installed
+    from importer.configure.installing import Installed
+    from importer.configure.running import Asking
     from importer.install.wanted import How, Wanted
     from importer.settings import ClusterSettings
 
@@ -168,7 +169,7 @@ class TargetOptions:
 
     def asking(self, output: OutputOptions, tell: Callable[[str], None]) -> Asking:
         """Return the callbacks of an installation."""
-        from importer.configure.installing import Asking
+        from importer.configure.running import Asking
 
         return Asking(tell, self._agree, display_of(output, tell))
 

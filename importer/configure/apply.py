@@ -22,9 +22,9 @@ from importer.cluster.finding import Finding
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
 from importer.configure.asking import NotAgreedError, refuse, silent, warn
-from importer.configure.installing import Asking
 from importer.configure.plan import make_plan
 from importer.configure.pulling import announced, prove_plan
+from importer.configure.running import Asking
 from importer.configure.waiting import look_again, wait
 from importer.operators.settling import NOT_WELL
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from importer.cluster.apply import ApplyResult
     from importer.cluster.readiness.wait import Display
     from importer.cluster.updates.outlook import Update
-    from importer.configure.installing import Outcome
     from importer.configure.plan import ClusterPlan
+    from importer.configure.running import Outcome
     from importer.mapping import MappedImage
     from importer.operators.table import Row
     from importer.pulls.testing import Patience

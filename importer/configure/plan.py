@@ -19,7 +19,7 @@ from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
-from importer.configure.installing import ListedPlan, plan_listed
+from importer.configure.listed import ListedPlan, plan_listed
 from importer.configure.operators import OperatorPlan, foresee, name
 from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
 from importer.install.offers import of_packages

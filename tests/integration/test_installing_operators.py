@@ -17,7 +17,8 @@ from importer.cluster.release import Release
 from importer.cluster.resources.permissions import for_installation, helpful, roles
 from importer.cluster.undo import Outcome, undo
 from importer.configure.asking import NotAgreedError
-from importer.configure.installing import Asking, install
+from importer.configure.installing import install
+from importer.configure.running import Asking
 from importer.install.wanted import Approval, How, parse_all
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster

@@ -1,0 +1,72 @@
+"""The operators that an archive lists for installation, as part of its import (ADR 0079)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from importer.cluster.apply import ApplyResult
+from importer.cluster.finding import Finding, Severity
+from importer.configure.running import carry_out, outcomes, refused, rehearse, watch
+from importer.install.planning import plan
+from importer.install.wanted import How, Wanted
+from importer.install.writing import Installation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from importer.cluster.api.client import ClusterClient
+    from importer.cluster.release import Release
+    from importer.cluster.writing import Change
+    from importer.configure.running import Asking, Outcome
+    from importer.install.offers import Offered
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPlan:
+    """What becomes of the operators that an archive lists for installation, as part of its import."""
+
+    client: ClusterClient
+    release: Release | None
+    installation: Installation = field(default_factory=Installation)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def _possible(self) -> bool:
+        # With an error nothing is written: the preflight refuses the whole import for it.
+        return bool(self.installation.packages) and not any(each.severity is Severity.ERROR for each in self.findings)
+
+    def foresee(self) -> tuple[Change, ...]:
+        """Return what would change. Raises ClusterError."""
+        if not self._possible:
+            return ()
+        return rehearse(self.client, self.release, self.installation).changes
+
+    def carry_out(self, asking: Asking, timeout_s: float) -> tuple[ApplyResult, tuple[Outcome, ...]]:
+        """Install the operators, once the catalogs are served, and wait until they run. Raises ClusterError."""
+        if not self._possible:
+            return ApplyResult(()), ()
+        result = carry_out(self.client, self.release, self.installation, asking.tell)
+        progress = watch(self.client, self.release, self.installation, asking, timeout_s=timeout_s)
+        return result, outcomes(progress)
+
+
+def plan_listed(client: ClusterClient, release: Release | None, names: Sequence[str], offers: Sequence[Offered]) -> ListedPlan:
+    """Return the plan for the operators that an archive lists; `offers` are those of its catalogs. Raises ClusterError."""
+    if not names:
+        return ListedPlan(client, release)
+    # The file of an image set says no version: the archive carries the heads that it was asked for.
+    installation, found = plan(client, release, [Wanted(each) for each in names], How(), offers)
+    findings = [_leavable(each) for each in found]
+    # A finding, and not an error at once: the account may import without installing.
+    if lacking := refused(client, release, installation):
+        cause = f"{len(lacking)} permissions to install operators are missing"
+        fix = "An administrator grants exactly these, or give --no-install."
+        findings.append(Finding("not-allowed", "permissions", cause, tuple(map(str, lacking)), fix))
+    return ListedPlan(client, release, installation, tuple(findings))
+
+
+def _leavable(finding: Finding) -> Finding:
+    """Return a finding with the way to import without installing."""
+    more = " --no-install imports without installing." if finding.severity is Severity.ERROR else ""
+    return replace(finding, fix=f"{finding.fix}{more}")
