@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from importer.prune.run import PruneRequest
 
 
-_SHOWN = 20
-_NAMED = 3
+_SHOWN = 20  # rows of a table, and lines of a result; JSON has all
+_NAMED = 3  # clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class KeepOptions:
     @property
     def given(self) -> bool:
         """Whether any of them was given."""
+        # `keep_last` is None, and not 1, without the option: `--keep-last 1` with a plan that has 3 is seen, too.
         return self != KeepOptions()
 
 
@@ -89,6 +90,7 @@ class ClusterChoice:
             raise UsageError("--no-cluster with a cluster", hint="Leave one of the two out.")
         if self.no_cluster:
             return ()
+        # Never without a cluster by omission: a forgotten option must not make all that runs needless.
         return tuple(self.kubeconfig) or (None,)
 
 
@@ -132,8 +134,12 @@ def _plan(
     made = prune_plan(_request(what, cluster, registry, key), progress)
     if what.output is not None:
         workflow.write_file(what.output, encode(made))
-    output.emit(made, lambda: plan_table(made, what.output))
+    output.emit(made, lambda: [*plan_table(made, what.output), *_without_file(made, what.output)])
     return ExitCode.DONE
+
+
+def _without_file(plan: PrunePlan, file: Path | None) -> list[str]:
+    return ["", "nothing was deleted; with --output FILE this is a plan that can be"] if plan.deletions and file is None else []
 
 
 def _request(what: KeepOptions, cluster: ClusterChoice, registry: RegistryOptions, key: Verifier | None) -> PruneRequest:
@@ -150,6 +156,7 @@ def _request(what: KeepOptions, cluster: ClusterChoice, registry: RegistryOption
         keep_source_host=what.keep_source_host,
         releases_by_source=what.release_layout == "source",
     )
+    # What is here is read, and taken up if it has no record; anything else is a name or a digest among the records.
     here = [each for each in what.keep if each.startswith("s3://") or Path(each).exists()]
     archives = tuple(Archive.open([parse(each)], key) for each in here)
     return PruneRequest(
@@ -182,6 +189,7 @@ def _execute(
     from importer.prune.run import PruneRequest
 
     plan = load(file)
+    # Paths and archives are in the records by now, and what was kept by name is in the plan as digests.
     request = PruneRequest(
         Mirror.parse(plan.registry),
         registry.settings(),
@@ -194,6 +202,7 @@ def _execute(
         key,
         plan.accept_unrecorded,
     )
+    # Before the survey, which may take minutes: what it finds can only make the deletion smaller.
     if not _agreed(plan, yes=yes):
         return ExitCode.DONE
     result = execute(plan, request, progress)
@@ -218,7 +227,8 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
     """Return a plan for people: what goes, by operator, what stays and why, and what is next."""
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for one in plan.deletions:
-        user = one.needed_by[0] if one.needed_by else one.repository
+        # Under the first of its operators: a manifest of several would be counted, and its bytes, several times.
+        user = _operator(one.needed_by[0]) if one.needed_by else one.repository
         sums[user][0] += 1
         sums[user][1] += one.bytes
     rows = [("DELETED", "MANIFESTS", "SIZE")]
@@ -228,7 +238,9 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
         reasons[kept.why] += 1
     archives = [("ARCHIVE", "NAME", "MADE", "KEPT")]
     archives += [(one.digest[7:19], one.name, one.created, one.kept or "no") for one in plan.archives]
-    stays = [f"{counted(count, 'image')} stay: {why}" for why, count in sorted(reasons.items(), key=lambda one: -one[1])]
+    # Most images first: the reasons of single pods are what is cut off.
+    often = sorted(reasons.items(), key=lambda one: -one[1])
+    stays = [f"{counted(count, 'image stays', 'images stay')}: {why}" for why, count in often]
     repositories = len({one.repository for one in plan.deletions})
     where = f"{counted(repositories, 'repository', 'repositories')} of {plan.registry}"
     total = f"{counted(len(plan.deletions), 'manifest')} in {where}: up to {size_text(plan.bytes)} become free"
@@ -238,9 +250,21 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
         shortened(columns(rows), _SHOWN + 1, " operators (--format json lists all)") if plan.deletions else [],
         shortened(stays, _SHOWN, " reasons (--format json lists all)"),
         list(map(_catalog_line, plan.unused_catalogs)),
-        [asked, total if plan.deletions else f"nothing of {plan.registry} is needless"],
-        [f"{file}: hub-import prune --plan {file} deletes it"] if file is not None and plan.deletions else [],
+        [asked, total if plan.deletions else _nothing(plan)],
+        [f"{file}: hub-import prune --plan {file} deletes it"] if file is not None and (plan.deletions or plan.records) else [],
     )
+
+
+def _operator(user: str) -> str:
+    """Return an operator without its package, which a terminal has no room for: what would be cut is the version at the end."""
+    catalog, _, rest = user.partition("/")
+    return f"{catalog}/{rest.rpartition('/')[2]}" if rest.count("/") == 1 else user
+
+
+def _nothing(plan: PrunePlan) -> str:
+    # A run that was interrupted after its last manifest leaves records alone.
+    left = f", but {counted(len(plan.records), 'record')} of archives that are gone" if plan.records else ""
+    return f"nothing of {plan.registry} is needless{left}"
 
 
 def _catalog_line(one: UnusedCatalog) -> str:

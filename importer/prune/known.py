@@ -91,6 +91,7 @@ class Known:
     def add(self, record: Record, mirror: Mirror, *, trusted: bool = True) -> None:
         """Add what a record says. Raises UsageError, ArchiveDamagedError for places that cannot be."""
         inventory, digest = record.inventory, record.digest
+        # By the paths of its push, which the record has; what a push leaves out is not in the mirror.
         mapped = pushed_images(inventory, map_images(inventory, record.head.mirror(mirror)))
         self._add_content(inventory, mapped)
         groups = _catalog_groups(inventory, mapped)
@@ -200,13 +201,14 @@ def _groups_of(image: MappedImage, catalogs: _Groups) -> Iterator[str]:
     record = image.record
     if record.kind in ATTACHED:
         return
-    own = f"image {repository_of(record)}"
+    own = f"image {repository_of(record)}"  # without its tag, which changes with each version
     if record.kind is ImageKind.CATALOG:
         yield catalogs.by_image.get((image.name, image.digest), own)
         return
     if record.kind in (ImageKind.ADDITIONAL, ImageKind.GRAPH_DATA) or not record.needed_by:
         yield own
     for user in record.needed_by:
+        # `neededBy` is `catalog/package/version`, or `OpenShift/release`.
         group, _, rest = user.partition("/")
         if group == RELEASE_GROUP:
             yield f"{RELEASE_GROUP} {_minor(rest)}"
@@ -220,12 +222,13 @@ def _minor(tag: str) -> str:
     try:
         found = parse(version)
     except ValueError:
-        return tag
+        return tag  # a group of its own, which keeps too much
     return f"{found.release[0]}.{found.release[1]} {architecture}"
 
 
 def _subject_of(inventory: Inventory, image: MappedImage) -> Digest | None:
     """Return the image that one is attached to: by its manifest, or by the tag that cosign gives it."""
+    # The manifest first: its subject is part of its digest, and a tag is a name that anybody can set.
     if (subject := inventory.manifests[image.digest].subject) is not None:
         return subject
     for tag in image.tags:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MEDIA_TYPE = "application/vnd.hub-airgap.prune-plan.v1+json"
-MAX_SIZE = 512 * 1024 * 1024
+MAX_SIZE = 512 * 1024 * 1024  # a million manifests, with their tags and operators
 _WANTED = "hub-import prune --registry HOST/PREFIX --output FILE writes one."
 _USERS = 20  # operators that are named for one manifest
 
@@ -136,6 +136,7 @@ def _check(plan: PrunePlan, path: Path) -> None:
             raise ArchiveError(f"{path}: a plan of another version, {plan.media_type[:80]}", hint="Use a newer hub-airgap.")
         raise ContentError(f"its media type is {plan.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
     for one in plan.deletions:
+        # Both become parts of a path of DELETE requests: only what a push could have made is taken.
         parse_digest(one.digest)
         if not is_repository(one.repository):
             raise ContentError(f"{one.repository[:80]!r} is no repository path")
@@ -143,6 +144,7 @@ def _check(plan: PrunePlan, path: Path) -> None:
 
 def state_digest(tags: Iterable[str], state: Mapping[str, RepositoryState], used: Used) -> Digest:
     """Return the digest of what a plan was made from: records, tags of the mirror, and what the clusters use."""
+    # Sorted, so that two surveys of the same mirror give the same digest, in whatever order a registry lists its tags.
     document = {
         "records": sorted(tags),
         "tags": {name: dict(sorted(one.tags.items())) for name, one in sorted(state.items())},
@@ -166,12 +168,14 @@ def freed_blobs(
             staying.add(digest)
             known_one = known.documents.get(digest)
             staying.update(known_one.blobs if known_one else ())
+    # Layers of others' images, too: a layer of ours may be mounted there.
     for one in state.values():
         staying.update(one.blobs)
     found: dict[Digest, int] = {}
     for digests in present.values():
         for digest in digests:
             doomed = known.documents[digest]
+            # The same manifest may stay in another repository: storage has its bytes once.
             if digest not in staying:
                 found[digest] = doomed.size
             found.update((blob, known.blobs[blob]) for blob in doomed.blobs if blob not in staying)
@@ -180,6 +184,7 @@ def freed_blobs(
 
 def freed_of_records(removed: Collection[str], blobs: Mapping[str, Mapping[Digest, int]]) -> dict[Digest, int]:
     """Return the content of removed records that no other record has, with its sizes."""
+    # All artifacts share the empty configuration.
     staying = {digest for tag, one in blobs.items() if tag not in removed for digest in one}
     return {digest: size for tag in removed for digest, size in blobs[tag].items() if digest not in staying}
 
@@ -210,7 +215,7 @@ def deletions(
                     tuple(sorted(tags[digest])),
                     tuple(sorted({image.source for image in images})),
                     tuple(users_of(images)[:_USERS]),
-                    tuple(dict.fromkeys(image.archive for image in images)),
+                    tuple(dict.fromkeys(image.archive for image in images)),  # whose records lose a part
                     size,
                 )
             )
@@ -223,6 +228,7 @@ def kept_images(known: Known, decision: Decision) -> list[Kept]:
     for image in known.images():
         place = (image.repository, image.digest)
         why = decision.kept[image.repository].get(image.digest)
+        # Many archives have the same image; the reason is one of the place.
         if why is not None and place not in found:
             found[place] = Kept(*place, image.source, image.operators[:_USERS], why)
     return [found[place] for place in sorted(found)]
@@ -242,17 +248,20 @@ def needless_records(known: Known, decision: Decision, tags: Mapping[Digest, Col
             for document in image.documents
             if decision.keeps(image.repository, document)
         }
+        # An archive may have two records: pushed with two layouts of paths, or interrupted while it was marked as pruned.
         staying[archive.digest] = staying.get(archive.digest, set()) | places
     for places in staying.values():
         for place in places:
             explained[place] += 1
     found: list[str] = []
+    # The record of a stranger is not deleted on its own word.
     trusted = {archive.digest for archive in known.archives if archive.trusted}
     for archive in sorted(known.archives, key=lambda one: (one.created, one.digest)):
         if archive.digest in decision.archives or archive.digest not in trusted or archive.digest not in staying:
             continue
         places = staying.pop(archive.digest)
         if all(explained[place] > 1 for place in places):
+            # One at a time: two records that explain each other's content must not both go.
             for place in places:
                 explained[place] -= 1
             found += tags[archive.digest]
@@ -263,7 +272,7 @@ def unused(notes: Iterable[CatalogNote]) -> list[UnusedCatalog]:
     """Return catalogs of clusters that could be removed, with the command."""
     found = []
     for note in notes:
-        where = f" -n {note.namespace}" if note.namespace else ""
+        where = f" -n {note.namespace}" if note.namespace else ""  # a ClusterCatalog has none
         command = f"oc delete {note.kind.lower()} {note.name}{where}"
         found.append(UnusedCatalog(note.cluster, note.kind, note.namespace, note.name, note.image, note.own, command))
     return found

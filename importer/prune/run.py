@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 5
-_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})", re.ASCII)
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})", re.ASCII)  # 12 digits are what tables show
 _RECORDS_FIRST = "Nothing was planned, for what it needs is not known."
 
 
@@ -83,16 +83,19 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
     """Read everything, and decide. Raises ClusterError, RegistryError, ArchiveDamagedError where anything cannot be read."""
     # Clusters first: an account that may not read all of one is told before thousands of requests to the registry.
     usages = [read_cluster(kubeconfig, request.context) for kubeconfig in request.clusters]
+    # Reversed, so that the first cluster is the one that a reason names.
     used = Used(
         {digest: why for one in reversed(usages) for digest, why in one.digests.items()},
         {name: why for one in reversed(usages) for name, why in one.names.items()},
     )
     client.ping(str(request.mirror), may_be_closed=True)
+    # Before the records are read: what is taken up here is one of them.
     for archive in request.archives:
         _remember(archive, request, client, progress)
     found = Survey(Known(request.mirror.host), usages=usages, used=used)
     store = RecordStore(client, request.mirror, request.key)
     for record in store.records():
+        # Records that the key did not sign count as a reason to keep, and are no reason to delete (ADR 0081).
         found.known.add(record, request.mirror, trusted=request.key is None or record.signed)
         found.record_tags.setdefault(record.digest, []).append(record.head.tag)
         found.record_blobs[record.head.tag] = record.stored
@@ -105,12 +108,14 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
     # Only of what would be deleted: one request for each manifest.
     doomed = reader.present(first.deleted)
     found.state = reader.with_attached(state, doomed)
+    # Again, with what others have attached: that only adds to what is kept, so `doomed` has all that is left.
     found.decision = decide(found.known, policy, used, found.state)
     found.present = {
         name: tuple(digest for digest in doomed.get(name, ()) if digest in set(digests))
         for name, digests in found.decision.deleted.items()
         if doomed.get(name)
     }
+    # An archive without a record could need anything that is planned, in every repository.
     if found.decision.unrecorded and not request.accept_unrecorded:
         raise _unrecorded(found.decision.unrecorded)
     return found
@@ -122,6 +127,7 @@ def make_plan(request: PruneRequest, found: Survey) -> PrunePlan:
     free = plans.freed_blobs(known, decision, found.present, found.state)
     deleted = plans.deletions(known, found.present, found.state, free)
     records = plans.needless_records(known, decision, found.record_tags)
+    # After the deletions, whose sizes are those of manifests alone.
     free |= plans.freed_of_records(records, found.record_blobs)
     archives = {
         one.digest: PlannedArchive(one.digest, one.name, one.created, decision.archives.get(one.digest, ""))
@@ -157,6 +163,7 @@ def prune_plan(request: PruneRequest, progress: Progress) -> PrunePlan:
 
 
 def _require_records(known: Known, store: RecordStore) -> None:
+    # Of an archive that cannot be read nothing is known, and so nothing of what it shares with others either.
     if store.unusable:
         tags = [f"{tag} ({why})" for tag, why in sorted(store.unusable.items())]
         raise ArchiveDamagedError(
@@ -189,6 +196,7 @@ def _resolved(named: Sequence[str], known: Known) -> list[Digest]:
             for one in known.archives
             if one.name == text or (match and one.digest.removeprefix(PREFIX).startswith(match[1]))
         }
+        # A name that two weeks share would keep one of them by chance.
         if len(fits) != 1:
             said = "no archive" if not fits else f"{len(fits)} archives"
             raise UsageError(
@@ -211,6 +219,8 @@ def _remember(archive: Archive, request: PruneRequest, client: RegistryClient, p
             f"{enumeration(missing, _SHOWN)}",
             hint="Push it first; or give the paths that its push had: --max-path-components, --keep-source-host.",
         )
+    # A client of its own: the other one asks for tokens without the right to push, so that reading creates no repositories
+    # (ADR 0031).
     pushes = frozenset({repository_of(request.mirror).name})
     with RegistryClient(request.registry, notify=progress.waiting, pushes_to=pushes) as writer:
         RecordStore(writer, request.mirror).write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
