@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.permissions import Permission
     from importer.cluster.writing import Change
     from importer.configure.running import Asking, Outcome
     from importer.install.offers import Offered
@@ -55,15 +56,21 @@ def plan_listed(client: ClusterClient, release: Release | None, names: Sequence[
     """Return the plan for the operators that an archive lists; `offers` are those of its catalogs. Raises ClusterError."""
     if not names:
         return ListedPlan(client, release)
+    # What is read comes first. A 403 would end the import of an account that may do all of it but install.
+    if lacking := refused(client, release, Installation()):
+        return ListedPlan(client, release, findings=(_not_allowed(lacking),))
     # The file of an image set says no version: the archive carries the heads that it was asked for.
     installation, found = plan(client, release, [Wanted(each) for each in names], How(), offers)
     findings = [_leavable(each) for each in found]
-    # A finding, and not an error at once: the account may import without installing.
     if lacking := refused(client, release, installation):
-        cause = f"{len(lacking)} permissions to install operators are missing"
-        fix = "An administrator grants exactly these, or give --no-install."
-        findings.append(Finding("not-allowed", "permissions", cause, tuple(map(str, lacking)), fix))
+        findings.append(_not_allowed(lacking))
     return ListedPlan(client, release, installation, tuple(findings))
+
+
+def _not_allowed(lacking: Sequence[Permission]) -> Finding:
+    cause = f"{len(lacking)} permissions to install operators are missing"
+    fix = "An administrator grants exactly these, or give --no-install."
+    return Finding("not-allowed", "permissions", cause, tuple(map(str, lacking)), fix)
 
 
 def _leavable(finding: Finding) -> Finding:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NAMESPACE, has_own_label
 from importer.install import objects
@@ -121,7 +122,10 @@ def _further(resource: Resource, live: Body | None) -> Body | None:
 def unlabelled(client: ClusterClient, installation: Installation) -> Iterator[Finding]:
     """Yield warnings: an existing namespace lacks labels that an operator wants; a new one gets lax ones."""
     for resource in installation.namespaces:
-        live = client.get(NAMESPACE, resource.name)
+        try:
+            live = client.get(NAMESPACE, resource.name)
+        except ForbiddenError:
+            continue  # one of the permissions that are asked for together, with the names of all objects, once these are known
         if live is None:
             if (lax := loosened(resource)) is not None:
                 yield lax

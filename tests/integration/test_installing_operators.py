@@ -18,7 +18,9 @@ from importer.cluster.resources.permissions import for_installation, helpful, ro
 from importer.cluster.undo import Outcome, undo
 from importer.configure.asking import NotAgreedError
 from importer.configure.installing import install
+from importer.configure.listed import plan_listed
 from importer.configure.running import Asking
+from importer.install.offers import of_packages
 from importer.install.wanted import Approval, How, parse_all
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
@@ -412,12 +414,13 @@ def test_olm_v1_as_the_cluster_has_it(site):
 
 def test_missing_permissions_are_listed_with_their_names(site):
     here = site()
-    here.cluster.forbidden |= {("create", "subscriptions"), ("create", "namespaces")}
+    here.cluster.forbidden |= {("create", "subscriptions"), ("create", "namespaces"), ("get", "namespaces")}
     with pytest.raises(ClusterError) as error:
         here.install("foo")
     text = "\n".join(error.value.details)
     assert "create subscriptions.operators.coreos.com in foo-system" in text
     assert "create namespaces" in text
+    assert "get namespaces foo-system" in text
 
 
 @pytest.mark.parametrize("release", ["4.18", *more(["4.12"])])
@@ -454,3 +457,16 @@ def test_a_further_operator_takes_no_label_from_its_namespace(site):
     assert said.evidence == ("pod-security.kubernetes.io/enforce=baseline",)
     here.undo()
     assert "shared" not in here.cluster.namespaces()
+
+
+def test_an_import_by_an_account_that_may_not_read_groups_says_what_installing_lacks(site):
+    """`deploy` of an archive that lists operators: the permissions are a finding, with the way to import without installing."""
+    here = site()
+    rights = [each for each in for_installation(Release.parse("4.18"), ()) if each.resource != "operatorgroups"]
+    here.cluster.roles = Roles(roles([*rights, *helpful(Release.parse("4.18"))]))
+    with connect(here.kubeconfig, None) as client:
+        offers = of_packages([package()], ("openshift-marketplace", "index"))
+        plan = plan_listed(client, Release.parse("4.18"), ["foo"], offers)
+    (found,) = plan.findings
+    assert (found.code, "list operatorgroups" in found.text, "--no-install" in found.fix) == ("not-allowed", True, True)
+    assert plan.foresee() == ()
