@@ -257,8 +257,9 @@ def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:
 
 def _operator(user: str) -> str:
     """Return an operator without its package, which a terminal has no room for: what would be cut is the version at the end."""
-    catalog, _, rest = user.partition("/")
-    return f"{catalog}/{rest.rpartition('/')[2]}" if rest.count("/") == 1 else user
+    catalog, *package, version = user.split("/")
+    # The source of an image, which no operator needs, has a tag or a digest.
+    return f"{catalog}/{version}" if len(package) == 1 and ":" not in user else user
 
 
 def _nothing(plan: PrunePlan) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from common.archive.inventory import ImageKind
 from common.oci.image import Digest, digest_of
+from common.table import fitted
+from importer.cli.prune import plan_table
 from importer.cluster.kinds import IMAGE_USERS
 from importer.prune.known import Known, KnownArchive, KnownDocument, OwnImage
+from importer.prune.plan import Deletion, Kept, PlannedArchive, PrunePlan
 from importer.prune.usage import images_in, read_cluster
 from importer.prune.wanted import Policy, RepositoryState, Used, decide
 from tests.fakes.cluster import FakeCluster
@@ -193,3 +198,29 @@ def test_what_nothing_runs_now_counts_too(tmp_path):
             cluster.put(body | json.loads(text.replace("{0}", name)))
         found = read_cluster(cluster.kubeconfig(tmp_path))
         assert wanted <= found.digests.keys()
+
+
+def plan_of(deleted, **changed):
+    archives = (PlannedArchive(named("a"), "week-1", "2026-01-01T00:00:00Z"),)
+    kept = (Kept("ocp/x", named("k"), "s", (), "used: Pod apps/x"),)
+    deletions = tuple(Deletion("ocp/x", named(user), (), (), (user,), (), 2048) for user in deleted)
+    made = PrunePlan("", "", "", "registry.example/ocp", named("s"), 1, (), (), 4096, archives, deletions, kept)
+    return structs.replace(made, **changed)
+
+
+def test_a_plan_at_80_columns_shows_each_version():
+    long = "redhat-operator-index/openshift-cert-manager-operator/cert-manager-operator.v1."
+    text = "\n".join(map(str, fitted(plan_table(plan_of([f"{long}18.1", f"{long}19.0", "r.example/a/b:v1"]), None), 80)))
+    assert "redhat-operator-index/cert-manager-operator.v1.18.1" in text
+    assert "redhat-operator-index/cert-manager-operator.v1.19.0" in text
+    assert "r.example/a/b:v1" in text
+    assert "1 image stays: used: Pod apps/x" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_plan_of_records_alone_says_so_and_what_to_do():
+    """A run was interrupted after its last manifest."""
+    text = "\n".join(map(str, plan_table(plan_of([], records=("archive-1",)), Path("plan.json"))))
+    assert "is needless, but 1 record of archives that are gone" in text
+    assert "hub-import prune --plan plan.json" in text
+    assert "--plan" not in "\n".join(map(str, plan_table(plan_of([]), Path("plan.json"))))
