@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from common.target_profile import TargetProfile
     from importer.archive.verify import VerifyResult
     from importer.cluster.api.discovery import ClusterIdentity
-    from importer.configure.apply import Applied, Interaction, Tell
+    from importer.configure.applied import Applied
+    from importer.configure.apply import Interaction, Tell
     from importer.configure.undo import UndoResult
     from importer.push.result import PushResult
     from importer.report.page import DeployReport

@@ -31,7 +31,8 @@ from importer.cluster.finding import Finding, Severity
 from importer.cluster.readiness.readiness import Check
 from importer.cluster.readiness.wait import Row as Waited
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied, Interaction
+from importer.configure.applied import Applied
+from importer.configure.apply import Interaction
 from importer.operators.table import Result, Row
 from importer.push.result import PushResult
 from importer.report.page import DeployReport

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from importer.cluster.record import ImportedArchive
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update
-    from importer.configure.apply import Applied
+    from importer.configure.applied import Applied
     from importer.configure.operators import Survey
     from importer.configure.running import Outcome
     from importer.configure.undo import UndoResult

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from importer.archive.checksum_files import Neighbours
     from importer.cluster.readiness.wait import Display
     from importer.cluster.resources.build import ResourceOptions
-    from importer.configure.apply import Applied, Interaction
+    from importer.configure.applied import Applied
+    from importer.configure.apply import Interaction
     from importer.mapping import Mirror
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following

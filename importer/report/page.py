@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.wait import Display, Row
-    from importer.configure.apply import Applied, Interaction, Tell
+    from importer.configure.applied import Applied
+    from importer.configure.apply import Interaction, Tell
     from importer.operators.table import Row as OperatorRow
     from importer.pulls.verdicts import PullTest
     from importer.push.result import PushResult

@@ -60,7 +60,7 @@ class Import:
     def plan(self, carried, mirror: Mirror = MIRROR, ca: str | None = CA, **options):
         settings = ImportSettings(mirror, RegistrySettings())
         cluster = ClusterSettings(self.kubeconfig, resources=ResourceOptions(registry_ca=ca), timeout_s=30, **options)
-        archive = SimpleNamespace(inventory=carried)
+        archive = SimpleNamespace(inventory=carried, digest="sha256:" + "a" * 64)
         return make_plan(self.client, archive, map_images(carried, mirror), settings, cluster)
 
     def change(self, carried, **options):
@@ -70,7 +70,7 @@ class Import:
         settings = ImportSettings(MIRROR, RegistrySettings())
         cluster = ClusterSettings(self.kubeconfig, resources=ResourceOptions(registry_ca=CA), timeout_s=30, **options)
         interaction = applying.Interaction(self.told.append, lambda _would: True, Lines(self.told.append))
-        return applying.apply(SimpleNamespace(inventory=carried), settings, cluster, interaction)
+        return applying.apply(SimpleNamespace(inventory=carried, digest="sha256:" + "a" * 64), settings, cluster, interaction)
 
     def undo(self):
         return undo(self.client, "openshift-config", dry_run=False, tell=self.told.append)
@@ -548,7 +548,13 @@ def test_with_catalogs_only_nothing_is_written_for_releases_and_that_is_said(sit
     carried = inventory(Carried("4.18.45"))
     settings = ImportSettings(MIRROR, RegistrySettings())
     cluster = ClusterSettings(here.kubeconfig, resources=ResourceOptions(catalogs_only=True))
-    plan = make_plan(here.client, SimpleNamespace(inventory=carried), map_images(carried, MIRROR), settings, cluster)
+    plan = make_plan(
+        here.client,
+        SimpleNamespace(inventory=carried, digest="sha256:" + "a" * 64),
+        map_images(carried, MIRROR),
+        settings,
+        cluster,
+    )
     assert plan.built.resources == ()
     assert "--catalogs-only" in plan.built.notes[0]
 

@@ -21,7 +21,7 @@ from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import FIELD, Scope
-from importer.configure.apply import Applied
+from importer.configure.applied import Applied
 from importer.configure.files.earlier import NONE, read_earlier
 from importer.configure.files.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
 from importer.configure.files.render import render_archive

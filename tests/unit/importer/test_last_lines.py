@@ -19,7 +19,7 @@ from importer.cluster.release import Release
 from importer.cluster.rollout import REGISTRIES, strongest
 from importer.cluster.trust import merge_pull_secret
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied
+from importer.configure.applied import Applied
 from importer.configure.undo import undo
 from importer.diagnose.fixes import NEEDS_CREDENTIAL
 from importer.diagnose.state import Health

@@ -17,7 +17,7 @@ from importer.cluster.readiness.readiness import Check
 from importer.cluster.readiness.wait import Lines, Row
 from importer.cluster.undo import Outcome, Undone
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied
+from importer.configure.applied import Applied
 from importer.configure.undo import UndoResult
 
 EVIL = "a\x1b[2J\x9b\r\nforged line\n\u2028forged line\u202eb\ue000\x7f"

@@ -21,7 +21,7 @@ from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
-from importer.configure.apply import Applied
+from importer.configure.applied import Applied
 from importer.configure.files.render import render_archive
 from importer.configure.plan import node_credential
 from importer.configure.undo import undo

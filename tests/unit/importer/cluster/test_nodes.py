@@ -18,7 +18,7 @@ from importer.cluster.readiness.readiness import ExpectedCatalog
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied
+from importer.configure.applied import Applied
 from importer.diagnose.health import examine
 from importer.settings import ClusterSettings
 from tests.fakes.inventories import INDEX, A, B, image

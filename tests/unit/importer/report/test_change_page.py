@@ -20,7 +20,8 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding
 from importer.cluster.undo import Outcome, Undone
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied, Interaction
+from importer.configure.applied import Applied
+from importer.configure.apply import Interaction
 from importer.configure.asking import NotAgreedError
 from importer.configure.undo import UndoResult
 from importer.operators.table import Result, Row
