@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from importer.install.wanted import How, Wanted
     from importer.settings import ClusterSettings
 
+# Panels of the help: `render` and `create` show the same options among many others.
 PLACES = "Operators that are installed"
 OLM_V1 = "OLM v1"
 Packages = Annotated[
@@ -118,6 +119,7 @@ class SubscriptionOptions(HowOptions):
         from importer.install.wanted import How, parse_all
 
         how = self.how()
+        # Operators that the archive lists go where they suggest: options would mean one of them, and apply to all.
         if not self.subscriptions and how != How():
             raise UsageError("an option of operators without --subscriptions", hint="Name them: --subscriptions PACKAGE.")
         return Subscriptions(parse_all(self.subscriptions), listed=not self.no_install, how=how)
@@ -141,7 +143,7 @@ class ServedOptions:
         from importer.cli.options import require_archive
 
         if not self.archive:
-            require_archive(self.key)
+            require_archive(self.key)  # a key without an archive would look as if something had been verified
             return None, Neighbours()
         opened, near = ArchiveOptions(self.archive, self.key).open_with_neighbours()
         return opened.inventory, near
@@ -186,6 +188,7 @@ def install(
     from importer.install.wanted import parse_all
 
     output.begin()
+    # Before the archive, which may take minutes to open: a wrong name is an error at once.
     wanted, chosen = parse_all(packages), how.how()
     inventory, near = served.inventory()
     done = installing(cluster.settings(), wanted, chosen, inventory, cluster.asking(output, terminal.tell))
@@ -198,6 +201,7 @@ def _document(done: Installed, wanted: tuple[Wanted, ...]) -> dict[str, Any]:
     from importer.cli.cluster_tables import changes_document, cluster_document
     from importer.cli.finding_tables import finding_document
 
+    # A dry run has no outcomes: `state` and `approve` are null, and never absent.
     states = {name: (state, command or None) for name, state, command in done.outcomes}
     return {
         "cluster": cluster_document(done.cluster),
@@ -252,6 +256,7 @@ def _table(done: Installed) -> list[str]:
     from importer.cli.finding_tables import findings_lines
 
     if not done.done:
+        # A dry run is asked for the objects: it shows them without --diff, and findings in full, since it ends with them.
         return [*findings_lines(done.findings), *_question(done, diff=True), _where(done), *unchanged()]
     changed = f"{counted(len(done.result.changed), 'object')} changed"
     return [*changes_table(done.result), f"{done.cluster}: {changed}.", *installed_lines(done.outcomes)]
@@ -264,6 +269,7 @@ def _question(would: Installed, *, diff: bool) -> list[str]:
 
     rows = [("OPERATOR", "VERSION", "CATALOG", "NAMESPACE", "WATCHES", "APPROVAL")]
     for each in _operators(would):
+        # Empty for an OperatorGroup whose selector matches nothing so far.
         watches = each.get("installMode") or each.get("watchNamespace") or ("AllNamespaces" if each["olm"] == "v1" else "")
         approval = "there already" if each["present"] else each.get("approval") or "OLM v1"
         rows.append((each["package"], each["version"], each["catalog"], each["namespace"], str(watches), str(approval)))

@@ -65,6 +65,7 @@ def extend(chosen: Sequence[Chosen], how: How, around: Surroundings, ability: Ab
             said.append(made)
             continue
         found.append(made)
+        # Said before the question, each time that such an account would be written.
         if made.makes_account and not made.present:
             said.append(_rights(made))
     return found, said
@@ -75,6 +76,7 @@ def _extended(one: Chosen, how: How, around: Surroundings, ability: Ability) -> 
         return _refusal(one, "the cluster has no OLM v1", "", "OpenShift has it since 4.18. Leave --olm out.")
     if not one.offered.file_based:
         return _refusal(one, "its catalog is a database, which OLM v1 does not serve", "", "Leave --olm out.")
+    # apply writes a ClusterCatalog of the same name next to each CatalogSource that OLM v1 can serve.
     if ability.catalogs is not None and one.source[1] not in ability.catalogs:
         cause = f"OLM v1 does not serve the catalog: there is no available ClusterCatalog {one.source[1]}"
         return _refusal(one, cause, "", "hub-import apply writes it; or leave --olm out.")
@@ -87,6 +89,7 @@ def _extended(one: Chosen, how: How, around: Surroundings, ability: Ability) -> 
     if isinstance(watch, Finding):
         return watch
     account = how.service_account or (f"{object_name(one.package)}-installer" if ability.needs_account else "")
+    # Without a version OLM v1 follows the channel; with one it stays, which is what PACKAGE@VERSION asks for.
     version = "" if one.is_head else str(one.entry.version or "")
     extended = Extended(one, namespace, account, not how.service_account and ability.needs_account, watch, version)
     return _unless_there(extended, around)
@@ -94,6 +97,7 @@ def _extended(one: Chosen, how: How, around: Surroundings, ability: Ability) -> 
 
 def _watch(one: Chosen, namespace: str, how: How, ability: Ability) -> str | Finding:
     """Return the namespace that an operator watches; empty for all."""
+    # OLM v1 judges modes that are not known itself, and reports them on the ClusterExtension.
     modes = one.modes or frozenset((InstallMode.ALL,))
     wanted = how.watch[0] if how.watch else ""
     if not wanted and InstallMode.ALL in modes:
@@ -105,6 +109,7 @@ def _watch(one: Chosen, namespace: str, how: How, ability: Ability) -> str | Fin
     if not wanted or mode not in modes:
         cause = f"it cannot watch {f'namespace {wanted} ({mode})' if wanted else 'all namespaces'}"
         return _refusal(one, cause, f"install modes: {shown}", "Name another: --watch NAMESPACE; or leave --olm out.")
+    # Without the gate OLM v1 installs operators that support AllNamespaces alone.
     if not ability.watches_one:
         cause = f"it watches one namespace ({mode}), which this OLM v1 does not support"
         return _refusal(one, cause, f"install modes: {shown}; feature gate NewOLMOwnSingleNamespace is off", "Leave --olm out.")
@@ -135,6 +140,7 @@ def _unless_there(made: Extended, around: Surroundings) -> Extended | Finding:
             subject, evidence = f"Subscription {each.namespace}/{each.name}", "OLM (Classic) has it installed"
     for extension in around.extensions:
         if extension.package != one.package:
+            # ClusterExtensions have no namespace: the name is taken in the whole cluster.
             if extension.name == object_name(one.package):
                 cause = f"the cluster has a ClusterExtension of that name for another operator, {extension.package}"
                 return _refusal(one, cause, "", "Remove that one first, or leave --olm out.")

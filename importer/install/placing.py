@@ -85,6 +85,7 @@ def place(chosen: Sequence[Chosen], how: How, around: Surroundings) -> Placed:
     """Return where operators go. An operator that is there in another way is said and left alone."""
     placements: list[Placement] = []
     findings: list[Finding] = []
+    # By namespace: all operators of one share its OperatorGroup, so they are judged together.
     by_namespace: dict[str, list[Chosen]] = {}
     for one in chosen:
         namespace = namespace_of(one, how, around)
@@ -106,6 +107,7 @@ def place(chosen: Sequence[Chosen], how: How, around: Surroundings) -> Placed:
         findings += [each for one in fitting for each in _objections(one, around)]
         placements += fitting
     findings += [each for one in placements if not one.present for each in _remarks(one, placements, around)]
+    # As they were asked for, not by namespace: the table, the writes and the wait are in the order of the command.
     order = {one.package: number for number, one in enumerate(chosen)}
     placements.sort(key=lambda one: order[one.chosen.package])
     return Placed(tuple(placements), tuple(findings))
@@ -115,6 +117,7 @@ def namespace_of(one: Chosen, how: How, around: Surroundings) -> str:
     """Return the namespace of an operator: the one that was asked for, the suggested one, or as its install modes want it."""
     if how.namespace or one.suggested:
         return how.namespace or one.suggested
+    # Unknown modes count as AllNamespaces: the group that is there decides, which is a warning (`_remarks`).
     watches_all = one.modes is None or InstallMode.ALL in one.modes
     if watches_all and not how.watch and how.mode in (None, InstallMode.ALL):
         return around.global_namespace
@@ -130,6 +133,7 @@ def own_namespace(one: Chosen) -> str:
 
 def _existing(one: Chosen, namespace: str, how: How, around: Surroundings) -> Finding | bool:
     """Return whether the Subscription that is wanted is there; a finding for another one, which is left alone."""
+    # OLM (Classic) and OLM v1 do not know of each other: both would write the same CustomResourceDefinitions.
     for extension in around.extensions:
         if extension.package == one.package:
             return _left_alone(
@@ -143,6 +147,8 @@ def _existing(one: Chosen, namespace: str, how: How, around: Surroundings) -> Fi
     here = next((each for each in same if each.namespace == namespace), None)
     if here is not None:
         return _compared(one, here)
+    # OLM would refuse the APIs of the second one (InterOperatorGroupOwnerConflict), unless the groups select other namespaces.
+    # That has to be meant: by --namespace.
     apart = [each for each in same if not (how.namespace and _is_apart(one, namespace, each.namespace, how, around))]
     if apart:
         evidence = f"channel {apart[0].channel or '(default)'} of {'/'.join(apart[0].source)}"
@@ -157,8 +163,10 @@ def _compared(one: Chosen, here: Subscribed) -> Finding | bool:
     other = []
     if here.source != one.source:
         other.append(f"catalog {'/'.join(here.source)}, not {'/'.join(one.source)}")
+    # OLM takes the default channel where spec.channel is empty.
     if (here.channel or default) != one.channel.name:
         other.append(f"channel {here.channel or default}, not {one.channel.name}")
+    # A head that the Subscription has not reached yet is an update, which OLM does on its own.
     if not one.is_head and one.entry.name not in (here.installed, here.current, here.starting):
         other.append(f"version {here.installed or here.starting or '(none yet)'}, not {one.entry.name}")
     if not other:
@@ -179,8 +187,10 @@ def _left_alone(one: Chosen, subject: str, cause: str, evidence: str) -> Finding
 
 def _is_apart(one: Chosen, namespace: str, other: str, how: How, around: Surroundings) -> bool:
     """Return whether an operator may be there twice: the groups of both namespaces select different ones."""
+    # Without a group there so far, the one that would be created counts.
     found = around.groups_in(namespace)
     own = found[0] if found else Group(namespace, namespace, _targets(namespace, [one], how) or ALL_NAMESPACES)
+    # Without an OperatorGroup the other one does not run yet; the group that it waits for may select all namespaces.
     return bool(around.groups_in(other)) and not any(intersects(own, each) for each in around.groups_in(other))
 
 
@@ -195,6 +205,7 @@ def _group(namespace: str, members: Sequence[Chosen], how: How, around: Surround
             GROUP, f"namespace {namespace}", cause, listed, "Delete all but one, or choose another namespace: --namespace."
         )
     if found:
+        # Never changed, even where that would let the operator in: the group decides for every operator of the namespace.
         return _existing_group(found[0], members, how)
     targets = _targets(namespace, members, how)
     if targets is not None:
@@ -245,6 +256,7 @@ def _asked(namespace: str, how: How) -> tuple[str, ...] | None:
 def _targets(namespace: str, members: Sequence[Chosen], how: How) -> tuple[str, ...] | None:
     """Return the targets of a new OperatorGroup; None where none fits all operators."""
     asked = _asked(namespace, how)
+    # SingleNamespace and MultiNamespace need names of namespaces, which only --watch has.
     wrong_mode = asked is not None and how.mode not in (None, mode_of(namespace, asked))
     if wrong_mode or (asked is None and (how.mode is not None or all(one.modes is None for one in members))):
         return None
@@ -285,6 +297,7 @@ def _no_mode(namespace: str, members: Sequence[Chosen], how: How) -> Finding:
 def _objections(one: Placement, around: Surroundings) -> Iterator[Finding]:
     """Yield errors for what would keep OLM from installing an operator in its place."""
     provided = frozenset(one.chosen.channel.provided_apis)
+    # A second group in the same namespace was refused before.
     others = [each for each in around.groups if each.namespace != one.namespace]
     if one.group.fixed and not provided <= one.group.provided:
         cause = f"{one.chosen} provides APIs that its OperatorGroup does not allow (staticProvidedAPIs)"
@@ -303,6 +316,8 @@ def _objections(one: Placement, around: Surroundings) -> Iterator[Finding]:
             evidence,
             "Remove that operator first, or choose a namespace that the group does not select.",
         )
+    # While OLM updates an operator, its namespace has the version that is replaced, too: then the package is subscribed to, and
+    # `_existing` has decided.
     subscribed = {each.installed for each in around.subscriptions if each.namespace == one.namespace}
     here = {name for namespace, name in around.csvs if namespace == one.namespace} - subscribed
     # One that the catalog does not carry any more is known by the usual form of names, PACKAGE.vVERSION.
@@ -356,6 +371,7 @@ def _approvals(one: Placement, placements: Sequence[Placement], around: Surround
         cause = f"its InstallPlans wait for approval too: {names} in namespace {one.namespace} has manual approval"
         yield replace(warning, code="approval-shared", cause=cause)
     automatic = [each.package for each in others if each.approval != Approval.MANUAL]
+    # Once for a namespace, whatever the number of its operators.
     first = next(each for each in placements if each.namespace == one.namespace and not each.present) is one
     if one.approval is Approval.MANUAL and automatic and first:
         cause = f"manual approval makes the updates of {enumeration(automatic, _SHOWN)} in namespace {one.namespace} wait too"

@@ -35,6 +35,7 @@ class Installation:
     @property
     def fresh(self) -> list[Placement]:
         """The operators whose Subscription is to be written."""
+        # The others are waited for, and none of their objects is touched.
         return [each for each in self.placements if not each.present]
 
     @property
@@ -65,10 +66,12 @@ class Installation:
     @property
     def resources(self) -> list[Resource]:
         """All other objects: what a namespace needs before what OLM acts on."""
+        # By namespace: a second OperatorGroup would stop all operators there (TooManyOperatorGroups).
         groups = {each.namespace: objects.operator_group(each) for each in self.fresh if each.fresh}
         fresh = [each for each in self.extended if not each.present]
         return [
             *groups.values(),
+            # Before the ClusterExtension: OLM v1 reports an account that does not exist, and tries again only later.
             *(resource for each in fresh for resource in objects.account(each)),
             *map(objects.subscription, self.fresh),
             *map(objects.cluster_extension, fresh),
@@ -91,6 +94,7 @@ def write(writer: Writer, installation: Installation) -> None:
 
 def _namespace(writer: Writer, resource: Resource) -> None:
     live = writer.client.get(NAMESPACE, resource.name)
+    # What is created there now would be deleted with it, or be refused in the middle of the writes.
     if live is not None and live["metadata"].get("deletionTimestamp"):
         raise ClusterError(
             f"namespace {resource.name} is being deleted", hint="Wait until it is gone, or choose another: --namespace."
@@ -98,6 +102,7 @@ def _namespace(writer: Writer, resource: Resource) -> None:
     if live is None:
         writer.own(resource)
         if writer.dry_run:
+            # The server refuses a dry run in a namespace that does not exist.
             writer.unmade.add(resource.name)
     elif has_own_label(live):
         # One of an earlier run gets the labels of a further operator. An apply would take away those of the first one.
