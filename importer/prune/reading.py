@@ -38,7 +38,7 @@ class MirrorReader:
         """Return the state of every repository that archives brought something to. Raises RegistryError, ContentError."""
         names = own_repositories(known)
         explained: dict[str, dict[str, set[Digest]]] = {}
-        for image in known.images():
+        for image in (one for archive in known.archives if archive.trusted for one in archive.images):
             for tag in image.tags:
                 explained.setdefault(image.repository, {}).setdefault(tag, set()).add(image.digest)
         self.progress.begin(

@@ -28,6 +28,7 @@ from importer.cluster.kinds import (
     IMAGE_STREAM,
     IMAGE_USERS,
     INSTALL_PLAN,
+    ITMS,
     JOB,
     MACHINE_CONFIG,
     OLD_CRON_JOB,
@@ -69,6 +70,7 @@ _NAME = re.compile(
     r"(?:/[a-z0-9][a-z0-9._\-]{0,127}){1,16}:[\w][\w.\-]{0,127}(?![\w./:@-])",
     re.ASCII,
 )
+_END_TAG = re.compile(r":[\w.\-]+\Z", re.ASCII)
 _IMAGES = frozenset(("image", "imageID", "ref", "osImageURL", "dockerImageReference", "containerImage"))
 
 
@@ -106,6 +108,7 @@ def read(client: ClusterClient) -> ClusterUsage:
     catalogs: list[tuple[Kind, Body]] = []
     subscribed: set[tuple[str, str]] = set()
     extensions = 0
+    mirrors: dict[str, list[str]] = {}
     for kind in IMAGE_USERS:
         for body in _all(client, kind, found):
             if kind in (CATALOG_SOURCE, CLUSTER_CATALOG):
@@ -115,13 +118,20 @@ def read(client: ClusterClient) -> ClusterUsage:
                 subscribed.add((str(spec.get("sourceNamespace") or ""), str(spec.get("source") or "")))
             elif kind is CLUSTER_EXTENSION:
                 extensions += 1
+            elif kind is ITMS:
+                for rule in (body.get("spec") or {}).get("imageTagMirrors") or []:
+                    mirrors.setdefault(rule.get("source") or "", []).extend(rule.get("mirrors") or [])
+    # A rule of a mirror may give an image another name; digests need no names.
+    for name, where in list(found.names.items()):
+        for other in _mirrored(name, mirrors):
+            found.names.setdefault(other, where)
     found.catalogs = list(_unused(found.server, catalogs, subscribed, extensions=extensions))
     return found
 
 
 def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
     """Note what the objects of a kind name; return those of the kinds that say which catalogs are used."""
-    kept = kind in (CATALOG_SOURCE, CLUSTER_CATALOG, SUBSCRIPTION, CLUSTER_EXTENSION)
+    kept = kind in (CATALOG_SOURCE, CLUSTER_CATALOG, SUBSCRIPTION, CLUSTER_EXTENSION, ITMS)
 
     def note(body: Body) -> Body | None:
         metadata = body["metadata"]
@@ -157,25 +167,46 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
     return scanned.found
 
 
+def _mirrored(name: str, mirrors: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the names that an image has on mirrors, by the longest source that fits, as container engines choose it."""
+    path, tag = (name[: match.start()], match[0]) if (match := _END_TAG.search(name)) else (name, "")
+    source = path
+    while source:
+        if source in mirrors:
+            yield from (f"{mirror}{path.removeprefix(source)}{tag}" for mirror in mirrors[source])
+            return
+        source = source.rpartition("/")[0]
+
+
 def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:
     """Yield the digests, and the names of images with a tag, in the texts of an object: fields, annotations, examples."""
     waiting: list[tuple[str, Any, int]] = [("", body, 0)]
     while waiting:
         key, value, depth = waiting.pop()
         if isinstance(value, dict) and depth < _DEPTH:
+            # ObjectReference of a BuildConfig or ImageStream, whose name may have no tag.
+            if value.get("kind") == "DockerImage" and isinstance(value.get("name"), str):
+                waiting.append(("image", value["name"], depth + 1))
             waiting += [(str(name), each, depth + 1) for name, each in value.items() if name not in _LEFT_OUT]
         elif isinstance(value, list) and depth < _DEPTH:
             waiting += [(key, each, depth + 1) for each in value]
         elif isinstance(value, str):
             if value.startswith("data:"):
                 waiting.append(("", _content_of(value), depth))
-            for found in _DIGEST.findall(value):
-                yield Digest(PREFIX + found), ""
-            for found in _NAME.findall(_TRANSPORT.sub(" ", value)):
-                yield None, found
-            # `nginx`, or `app:v1`: a name without a host, where the field says that it is an image.
-            if key in _IMAGES and value and len(value) <= _LONGEST and "@" not in value:
-                yield None, value
+            yield from _named_in(key, value)
+
+
+def _named_in(key: str, value: str) -> Iterator[tuple[Digest | None, str]]:
+    """Yield the digests and names in one text, the value of a field."""
+    for found in _DIGEST.findall(value):
+        yield Digest(PREFIX + found), ""
+    for found in _NAME.findall(_TRANSPORT.sub(" ", value)):
+        yield None, found
+    if value.startswith("docker://"):  # of a data volume
+        key, value = "image", value.removeprefix("docker://")
+    # `nginx`, or `app:v1`: a name without a host, where the field says that it is an image.
+    if key in _IMAGES and value and len(value) <= _LONGEST and "@" not in value:
+        yield None, value
 
 
 def _content_of(url: str) -> str:

@@ -93,7 +93,8 @@ class _Rules:
         self.decision = Decision()
         self._names = _by_tag(used.names)
         self.images = list(known.images())
-        self.explained: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)
+        self.explained: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)  # tags, by any record
+        self.brought: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)  # tags, by one that is trusted
         self.own: defaultdict[str, set[Digest]] = defaultdict(set)  # what a record that is trusted lists
         self.listed: defaultdict[str, set[Digest]] = defaultdict(set)  # what any record lists
         for archive in known.archives:
@@ -101,6 +102,8 @@ class _Rules:
                 self.listed[image.repository].update(image.documents)
                 for tag in image.tags:
                     self.explained[image.repository, tag].add(image.digest)
+                    if archive.trusted:
+                        self.brought[image.repository, tag].add(image.digest)
                 if archive.trusted:
                     self.own[image.repository].update(image.documents)
 
@@ -217,7 +220,8 @@ class _Rules:
         """Keep what tags lead to that no record explains, and what refers to an own manifest without a record of it."""
         for repository, state in self.state.items():
             for tag, digest in state.tags.items():
-                if digest not in self.explained.get((repository, tag), ()) and not self._is_own_list(repository, tag):
+                # A record that is not trusted must not make a tag of others look like one of an archive.
+                if digest not in self.brought.get((repository, tag), ()) and not self._is_own_list(repository, tag):
                     self._keep_digest(repository, digest, f"has the tag {tag}, which no archive brought")
                     # Harbor deletes signatures and attachments with their image, by tag or list (goharbor/harbor,
                     # src/controller/artifact/controller.go, deleteDeeply); elsewhere they would be left without one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -224,3 +225,51 @@ def test_a_plan_of_records_alone_says_so_and_what_to_do():
     assert "is needless, but 1 record of archives that are gone" in text
     assert "hub-import prune --plan plan.json" in text
     assert "--plan" not in "\n".join(map(str, plan_table(plan_of([]), Path("plan.json"))))
+
+
+def test_a_record_without_signature_does_not_explain_the_tag_of_others():
+    """With --key: an account that may push writes a record that claims the tag of another team."""
+    first, second = week(1), week(2)
+    bundle = first.images[1]
+    claim = dataclasses.replace(bundle, archive=named("forged"), tags=("prod",))
+    forged = KnownArchive(named("forged"), "2026-01-03", (claim,), trusted=False)
+    known, state = site(first, second)
+    state[APP] = RepositoryState({**state[APP].tags, "prod": bundle.digest})
+    known.archives.append(forged)
+    decision = decide(known, Policy(1), Used(), state)
+    assert decision.keeps(APP, bundle.digest)
+    assert decision.unrecorded == ()
+
+
+ITMS = {
+    "apiVersion": "config.openshift.io/v1",
+    "kind": "ImageTagMirrorSet",
+    "metadata": {"name": "x"},
+    "spec": {
+        "imageTagMirrors": [
+            {"source": "corp.example/apps/tool", "mirrors": ["r.example:5000/ocp/org/renamed"]},
+            {"source": "corp.example", "mirrors": ["r.example:5000/all"]},
+        ]
+    },
+}
+
+
+def test_a_rule_of_a_mirror_may_give_an_image_another_name(tmp_path):
+    """The workload is scaled to zero, so that no pod has a digest. openshift/api, config/v1/types_image_tag_mirror_set.go."""
+    with FakeCluster() as cluster:
+        cluster.put(ITMS)
+        for name, image in (("a", "corp.example/apps/tool:v1"), ("b", "corp.example/x/y:v2"), ("c", "corp.example/apps/tool")):
+            template = {"metadata": {}, "spec": {"containers": [{"name": "main", "image": image}]}}
+            spec = {"replicas": 0, "template": template}
+            metadata = {"name": name, "namespace": "openshift-marketplace"}
+            cluster.put({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
+        names = read_cluster(cluster.kubeconfig(tmp_path)).names
+    assert "StatefulSet openshift-marketplace/a" in names["r.example:5000/ocp/org/renamed:v1"]
+    assert {"r.example:5000/all/x/y:v2", "r.example:5000/ocp/org/renamed"} <= names.keys()
+    assert "r.example:5000/all/apps/tool:v1" not in names
+
+
+def test_a_name_without_a_tag_where_the_field_says_that_it_is_an_image():
+    source = {"from": {"kind": "DockerImage", "name": "r.example/org/base"}}
+    assert (None, "r.example/org/base") in list(images_in({"spec": source}))
+    assert (None, "r.example/vm/disk") in list(images_in({"spec": {"url": "docker://r.example/vm/disk"}}))
