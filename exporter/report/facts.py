@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace as replaced
 
-from common.archive.inventory import Inventory
+from common.archive.inventory import ATTACHED, Inventory
+from common.sbom.envelope import STATEMENT
 from exporter.plan import diff
 from exporter.report.contents import Background, Presentation, Purpose, changes_of, presentation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from exporter.plan.plan import ExportPlan
     from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # export with a full disk.
 _ROOM_OF_ALL = 256 * 1024  # style, script, pictures
 _ROOM_OF_ONE = 3 * 1024  # a row of an image or of a bundle
+_ROOM_OF_SOFTWARE = 1024 * 1024  # packages and licences of SBOMs
 _ESCAPED = 20  # bytes of HTML for a character of Markdown: an address is written twice, and `"` takes five bytes
 
 
@@ -84,8 +87,13 @@ def own_facts(planned: Planned) -> Facts:
             if reason.kept  # the others say why a bundle is left out
         ),
         asked={one.name: tuple(package.name for package in one.request.packages) for one in planned.chosen},
-        room=_ROOM_OF_ALL + icons + _ROOM_OF_ONE * (len(planned.plan.images) + bundles),
+        room=_ROOM_OF_ALL + icons + _ROOM_OF_ONE * (len(planned.plan.images) + bundles) + _room_of_software(planned.plan),
     )
+
+
+def _room_of_software(plan: ExportPlan) -> int:
+    attached = any(image.kind in ATTACHED for image in plan.images)
+    return _ROOM_OF_SOFTWARE if attached or any(blob.descriptor.media_type == STATEMENT for blob in plan.blobs) else 0
 
 
 def _presented(planned: Planned) -> Iterator[Presented]:

@@ -21,7 +21,7 @@ from exporter.report import contents
 from exporter.report.contents import OperatorSizes, Purpose, sizes_by_operator
 from exporter.report.facts import facts_of
 from exporter.report.markdown import rendered
-from exporter.report.software import ROOM, ShownSoftware, shown_software
+from exporter.report.software import ShownSoftware, shown_software
 
 if TYPE_CHECKING:
     from common.archive.location import Place
@@ -208,7 +208,7 @@ class Report:
     @property
     def room(self) -> int:
         """An estimate of the size of the page in bytes, rather too large than too small."""
-        return self._facts.room + ROOM
+        return self._facts.room
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
         """Return the page. `checksums`: those of the archive's files, in `place` or in the output directory."""

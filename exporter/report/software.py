@@ -28,7 +28,6 @@ _LISTED = 200  # images without an SBOM, and problems
 _NAME, _VERSION, _LICENCE = 80, 40, 100  # characters
 _IMAGES = 2
 _PRINTED = 60  # licences
-ROOM = 1024 * 1024  # an estimate of the section in bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ def test_a_signal_during_transfers_ends_it_with_status_0(huge, tmp_path, number)
         (["--listen", "127.0.0.1:99999"], 2, "not an address"),
         (["--listen", f"127.0.0.1:{'9' * 5000}"], 2, "not an address"),
         (["--listen", "no..name:0", "--plain-http"], 2, "cannot listen at no..name:0"),
-        (["--self-signed", "tls", "--name", ""], 2, "not the name of a host: ''"),
+        (["--self-signed", "tls", "--name", ""], 2, "--name is empty"),
         (["--self-signed", "tls", "--name", "host.example:5000"], 2, "not the name of a host: 'host.example:5000'"),
         (["--self-signed", "tls", "--name", "müller.example"], 2, "not the name of a host"),
         (["--listen", "192.0.2.1:5000", "--plain-http"], 2, "cannot listen at 192.0.2.1:5000"),
