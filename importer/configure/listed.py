@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.resources.catalog_source import namespace_for
 from importer.configure.running import carry_out, outcomes, refused, rehearse, watch
+from importer.install.offers import of_packages
 from importer.install.planning import plan
 from importer.install.wanted import How, Wanted
 from importer.install.writing import Installation
@@ -15,12 +17,15 @@ from importer.install.writing import Installation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.build import Built
     from importer.cluster.resources.permissions import Permission
     from importer.cluster.writing import Change
     from importer.configure.running import Asking, Outcome
     from importer.install.offers import Offered
+    from importer.settings import ClusterSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,15 @@ def plan_listed(client: ClusterClient, release: Release | None, names: Sequence[
     if lacking := refused(client, release, installation):
         findings.append(_not_allowed(lacking))
     return ListedPlan(client, release, installation, tuple(findings))
+
+
+def listed_of(
+    client: ClusterClient, archive: Archive, built: Built, release: Release | None, cluster: ClusterSettings
+) -> ListedPlan:
+    """Return the plan for the operators that the archive lists for installation. Raises ClusterError."""
+    place = namespace_for(release)
+    offered = [each for named in built.served for each in of_packages(named.catalog.packages, (place, named.name))]
+    return plan_listed(client, release, archive.inventory.installs if cluster.installs else (), offered)
 
 
 def _not_allowed(lacking: Sequence[Permission]) -> Finding:

@@ -6,23 +6,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.errors import UsageError
-from importer import mapping
 from importer.cluster import apply as applying
 from importer.cluster.api.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.apply import ApplyResult
-from importer.cluster.nodes import configures_nodes
-from importer.cluster.preflight import Intent
-from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import ImportedArchive, PullImage, Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
-from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
-from importer.configure.listed import ListedPlan, plan_listed
+from importer.cluster.trust import merge_pull_secret
+from importer.configure.credentials import node_credential
+from importer.configure.intents import expected_of, intent_of
+from importer.configure.listed import ListedPlan, listed_of
 from importer.configure.operators import OperatorPlan, foresee, name
 from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
-from importer.install.offers import of_packages
 from importer.pulls.images import smallest
 
 if TYPE_CHECKING:
@@ -30,12 +26,14 @@ if TYPE_CHECKING:
 
     from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
+    from importer.cluster.preflight import Intent
+    from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions
     from importer.cluster.resources.mirror_rules import MirrorRule
     from importer.cluster.updates.outlook import Update
     from importer.cluster.writing import Change
-    from importer.mapping import MappedImage, Mirror
+    from importer.mapping import MappedImage
     from importer.operators.installed import Installed
     from importer.settings import ClusterSettings, ImportSettings
 
@@ -138,30 +136,19 @@ def make_plan(
         identity,
         Recorder(client, record_namespace(client)),
         built,
-        replace(
-            _intent(archive, images, wanted, release, settings.mirror.host),
-            catalogs_only=options.catalogs_only,
-            kubernetes=naming.kubernetes,
+        intent_of(
+            archive, images, wanted, release, settings.mirror.host, only=options.catalogs_only, kubernetes=naming.kubernetes
         ),
-        _expected(images, built, release, settings.mirror),
+        expected_of(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
         operators,
         lambda seen: foresee(seen, naming, release, cluster),
-        _installs(client, archive, built, release, cluster),
+        listed_of(client, archive, built, release, cluster),
         releases,
         cluster.replace_credential,
         ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
         smallest(archive.inventory),
     )
-
-
-def _installs(
-    client: ClusterClient, archive: Archive, built: Built, release: Release | None, cluster: ClusterSettings
-) -> ListedPlan:
-    """Return the plan for the operators that the archive lists for installation. Raises ClusterError."""
-    place = namespace_for(release)
-    offered = [each for named in built.served for each in of_packages(named.catalog.packages, (place, named.name))]
-    return plan_listed(client, release, archive.inventory.installs if cluster.installs else (), offered)
 
 
 def _compared_rules(client: ClusterClient, release: Release | None, options: ResourceOptions) -> frozenset[MirrorRule]:
@@ -170,59 +157,3 @@ def _compared_rules(client: ClusterClient, release: Release | None, options: Res
     # namespaces and hosts can be overridden, and have to be compared.
     narrow = release is None or options.mirror_scope is Scope.REPOSITORY
     return frozenset() if narrow else mirror_rules(client, release)
-
-
-def _intent(
-    archive: Archive,
-    images: Sequence[MappedImage],
-    built: Built,
-    release: Release | None,
-    host: str,
-) -> Intent:
-    inventory = archive.inventory
-    placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in inventory.catalogs]
-    return Intent(
-        built.resources,
-        release,
-        host,
-        catalogs=[str(image.pinned) for _, image in placed],
-        # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
-        unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
-        packages=[package for catalog in inventory.catalogs for package in catalog.packages],
-        images=inventory.images,
-        node_rules=built.node_rules,
-    )
-
-
-def node_credential(mirror: Mirror, release: Release | None, cluster: ClusterSettings) -> tuple[str, str] | None:
-    """Return the key and the credential for the nodes' pull secret; None where none is wanted. Raises UsageError."""
-    if cluster.authfile is None:
-        return None
-    if not configures_nodes(release):
-        raise UsageError(
-            "--cluster-authfile: the cluster has no pull secret of the nodes",
-            hint="MicroShift: add the credential to /etc/crio/openshift-pull-secret on the node."
-            if release is not None
-            else "Give the container runtime of each node the credential, or pods an imagePullSecret.",
-        )
-    # Before 4.9, CRI-O looks up credentials by host only; the key depends on the release (ADR 0026).
-    key = pull_secret_key(mirror.host, mirror.prefix, release)
-    return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)
-
-
-def _expected(
-    images: Sequence[MappedImage], built: Built, release: Release | None, mirror: Mirror
-) -> tuple[ExpectedCatalog, ...]:
-    """Return what OLM has to list, for every catalog that got a CatalogSource, with the mirror rules of the archive."""
-    return tuple(
-        ExpectedCatalog(
-            each.name,
-            namespace_for(release),
-            str(mapping.map_catalog(each.catalog, images).pinned),
-            offers(each.catalog.packages),
-            built.rules,
-            str(mirror),
-            str(each.identity),
-        )
-        for each in built.served
-    )

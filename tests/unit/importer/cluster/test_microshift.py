@@ -22,8 +22,8 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.configure.applied import Applied
+from importer.configure.credentials import node_credential
 from importer.configure.files.render import render_archive
-from importer.configure.plan import node_credential
 from importer.configure.undo import undo
 from importer.diagnose.health import examine
 from importer.mapping import Mirror, map_images
