@@ -144,10 +144,8 @@ def from_flags(
     `platform`: the releases. `optional` and `install` are packages too. `platforms` and `exclude` are put on every catalog,
     `platforms` on every image. With `installed` a catalog may have no packages but those that the target has installed.
     """
-    if installed and not catalogs:
-        raise UsageError("--installed without --catalog", hint="Name the catalogs that have the operators, or an image set.")
     named = [*packages, *optional, *install]
-    alone = installed and not (named or full or heads)
+    alone = _installed_alone(catalogs, installed=installed, more=bool(named) or full or heads)
     if catalogs or named or images or not platform.asks:
         _require_valid_flags(catalogs, named, images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
@@ -165,11 +163,22 @@ def from_flags(
         )
         for name in catalogs
     )
-    # `docker://` is how oc-mirror and skopeo spell a registry; without it the name is a reference.
-    additional = tuple(AdditionalImage(str(Reference.parse(without_docker(name))), platforms=wanted) for name in images)
+    additional = tuple(_image_of_flag(name, wanted) for name in images)
     for operator in operators:
         check(operator, "--package")  # the same rules as for a file
     return ImageSet(operators, additional, platform=platform, as_read=_as_read(operators, additional, platform))
+
+
+def _installed_alone(catalogs: Sequence[str], *, installed: bool, more: bool) -> bool:
+    """Return whether only what the target has installed is asked for. Raises UsageError without a catalog to find it in."""
+    if installed and not catalogs:
+        raise UsageError("--installed without --catalog", hint="Name the catalogs that have the operators, or an image set.")
+    return installed and not more
+
+
+def _image_of_flag(name: str, platforms: tuple[Platform, ...]) -> AdditionalImage:
+    # `docker://` is how oc-mirror and skopeo spell a registry; without it the name is a reference.
+    return AdditionalImage(str(Reference.parse(without_docker(name))), platforms=platforms)
 
 
 def _packages_of_flags(packages: Iterable[str], optional: Iterable[str], install: Iterable[str]) -> tuple[PackageRequest, ...]:

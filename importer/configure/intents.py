@@ -29,7 +29,7 @@ def intent_of(
     only: bool,
     kubernetes: Kubernetes,
 ) -> Intent:
-    """Return what the preflight judges: the objects, and what an archive brings. `only`: catalogs without mirror rules."""
+    """Return what the preflight judges. `only`: rules, trust and default sources are in place (`catalogs_only`)."""
     inventory = archive.inventory
     placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in inventory.catalogs]
     return Intent(

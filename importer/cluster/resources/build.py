@@ -209,10 +209,7 @@ def build(
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
     # An archive of releases or images alone takes the place of no default source, and operators may depend on these.
     hub = (_operator_hub(),) if named else ()
-    # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
-    # Foreign rules may have any scope, so that with `catalogs_only` each repository is looked for.
-    narrow = mirror.joins_paths or options.catalogs_only
-    ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
+    ruled = rules_for(images, _scope(mirror, options), existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None or release.microshift or options.catalogs_only:
         made = Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
@@ -231,6 +228,12 @@ def build(
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
     updating = (*signatures(inventory), *update_service(images, mirror, updates))
     return Built((*trusted, *hub, *rules, *updating, *off, *served), problems, tuple(registries), pairs, servable)
+
+
+def _scope(mirror: Mirror, options: ResourceOptions) -> Scope:
+    # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
+    # Foreign rules may have any scope, so that with `catalogs_only` each repository is looked for.
+    return Scope.REPOSITORY if mirror.joins_paths or options.catalogs_only else options.mirror_scope
 
 
 def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:
