@@ -163,12 +163,15 @@ class _Rules:
         catalogs = {digest for archive in self.known.archives for digest, _ in archive.catalogs}
         found: dict[Digest, str] = {}
         for image in self.images:
-            if image.digest in catalogs and (why := self._used_by(image) or self._tagged(image)) is not None:
+            if image.digest in catalogs and (why := self._used_by(image)) is not None:
                 found.setdefault(image.digest, why)
         for archive in self.known.archives:
             for digest, group in archive.catalogs:
-                if digest in found:
-                    yield (archive.digest, group), found[digest]
+                # A tag counts where the archive itself has it: the tag of another one could be deleted in the same run.
+                own = (one for one in archive.images if one.digest == digest and group in one.groups)
+                why = found.get(digest) or next(filter(None, map(self._tagged, own)), None)
+                if why is not None:
+                    yield (archive.digest, group), why
 
     def _tagged(self, image: OwnImage) -> str | None:
         """Return the tag of an image that leads to it now, other than that of its digest; None where none does.

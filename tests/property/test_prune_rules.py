@@ -166,7 +166,10 @@ class World:
         for archive in self.archives:
             for image in archive.images:
                 recent = any(archive.created >= newest[group] for group in image.groups)
-                served = any(group in image.groups and self.is_used(root) for root, group in archive.catalogs)
+                served = any(
+                    group in image.groups and (self.is_used(root) or self.is_tagged(archive, root, group))
+                    for root, group in archive.catalogs
+                )
                 if archive.digest in policy.named or recent or served:
                     found |= {(image.repository, one) for one in self.below(image.digest)} | self.pulled_by_tag(image)
                 elif not self.used.keys().isdisjoint(image.documents):
@@ -200,19 +203,22 @@ class World:
         return {(image.repository, one) for root in roots for one in self.below(root)}
 
     def is_used(self, root):
-        """Say whether a catalog is served: a pod has any manifest of it, or one of its tags leads to it."""
+        """Say whether a cluster serves a catalog: a pod has any manifest of it, or an object has a tag that leads to it."""
         if not self.used.keys().isdisjoint(self.below(root)):
             return True
-        for archive in self.archives:
-            for image in archive.images:
-                places = [self.tags[image.repository].get(tag) for tag in image.tags if not tag.startswith("hub-")]
-                if image.digest == root and root in places:
-                    return True
         for name in REPOSITORIES:
             for tag, target in self.tags[name].items():
                 own = any((i.repository, i.digest) == (name, root) and tag in i.tags for a in self.archives for i in a.images)
                 if target == root and own and f"registry.example/else/{name.rpartition('/')[2]}:{tag}" in self.names:
                     return True
+        return False
+
+    def is_tagged(self, archive, root, group):
+        """Say whether a tag that an archive gave to its catalog leads to it: who pulls by the tag gets that catalog."""
+        for image in archive.images:
+            places = [self.tags[image.repository].get(tag) for tag in image.tags if not tag.startswith("hub-")]
+            if image.digest == root and group in image.groups and root in places:
+                return True
         return False
 
     # The worst registry.
