@@ -142,7 +142,7 @@ def test_what_an_oc_mirror_user_has_today_works_unchanged(tmp_path, version):
     path.write_text(json.dumps(body))
     done = run("hub-export", "list", path, "--format", "json")
     assert done.status == 0, done.stderr
-    assert "storageConfig has no meaning here" in done.stderr
+    assert "storageConfig is not needed" in done.stderr
     packages = {
         one["name"]: [b["name"] for c in one["channels"] for b in c["bundles"]] for one in done.json["catalogs"][0]["packages"]
     }
