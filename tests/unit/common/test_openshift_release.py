@@ -61,4 +61,4 @@ def test_an_empty_release_of_render_is_no_missing_one(tmp_path):
     done = run(
         "hub-import", "render", tmp_path, "--registry", "m.test", "--openshift-release", "", "--output", tmp_path / "out"
     )
-    assert (done.status, "not an OpenShift release" in done.stderr) == (2, True), done.stderr
+    assert (done.status, "--openshift-release is empty" in done.stderr) == (2, True), done.stderr
