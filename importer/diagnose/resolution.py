@@ -15,7 +15,8 @@ from common.text import counted, enumeration
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import condition, short
 from importer.diagnose.snapshot import SourceState
-from importer.operators.findings import ORPHANED, repoint
+from importer.operators.findings import ORPHANED
+from importer.operators.keeping import repoint
 from importer.operators.installed import SourceKey, Subscribed
 
 if TYPE_CHECKING:

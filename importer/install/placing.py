@@ -14,12 +14,13 @@ from common.text import enumeration
 from importer.cluster.finding import Finding, Severity
 from importer.install.groups import ALL_NAMESPACES, Group, conflicting, intersects, lacking_mode, mode_of, shown
 from importer.install.wanted import Approval, How, InstallMode, is_namespace, object_name
+from importer.operators.keeping import repoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from importer.install.offers import Chosen
-    from importer.operators.installed import Extension, Subscribed
+    from importer.operators.installed import Extension, SourceKey, Subscribed
 
 GROUP, NO_MODE, SUBSCRIBED, LEFT_CSV = "operator-group", "install-mode", "operator-subscribed", "csv-without-subscription"
 _GLOBAL_GROUP = "global-operators"
@@ -32,6 +33,7 @@ class Surroundings:
     """What a cluster has in the way of an installation; nothing where no cluster is read (`render`).
 
     `home`: the namespace of operators that watch all namespaces; `csvs`: namespace and name of ClusterServiceVersions.
+    `lost`: the CatalogSources that Subscriptions name and that do not exist.
     """
 
     home: str = "openshift-operators"
@@ -39,6 +41,7 @@ class Surroundings:
     subscriptions: tuple[Subscribed, ...] = ()
     extensions: tuple[Extension, ...] = ()
     csvs: frozenset[tuple[str, str]] = frozenset()
+    lost: frozenset[SourceKey] = frozenset()
 
     def groups_in(self, namespace: str) -> list[Group]:
         """Return the OperatorGroups of a namespace."""
@@ -146,22 +149,25 @@ def _existing(one: Chosen, namespace: str, how: How, around: Surroundings) -> Fi
     same = [each for each in around.subscriptions if each.package == one.package]
     here = next((each for each in same if each.namespace == namespace), None)
     if here is not None:
-        return _compared(one, here)
+        return _compared(one, here, around)
     # OLM would refuse the APIs of the second one (InterOperatorGroupOwnerConflict), unless the groups select other namespaces.
     # That has to be meant: by --namespace.
     apart = [each for each in same if not (how.namespace and _is_apart(one, namespace, each.namespace, how, around))]
     if apart:
-        evidence = f"channel {apart[0].channel or '(default)'} of {'/'.join(apart[0].source)}"
+        gone = ", which does not exist" if _is_lost(one, apart[0], around) else ""
+        evidence = f"channel {apart[0].channel or '(default)'} of {'/'.join(apart[0].source)}{gone}"
         where = f"it is subscribed to in namespace {apart[0].namespace}"
-        return _left_alone(one, f"Subscription {apart[0].namespace}/{apart[0].name}", where, evidence)
+        return _subscribed(one, apart[0], where, evidence, around)
     return False
 
 
-def _compared(one: Chosen, here: Subscribed) -> Finding | bool:
+def _compared(one: Chosen, here: Subscribed, around: Surroundings) -> Finding | bool:
     """Return True for the Subscription that is wanted; a finding that names what it has otherwise."""
     default = one.offered.package.default_channel
     other = []
-    if here.source != one.source:
+    if _is_lost(one, here, around):
+        other.append(f"CatalogSource {'/'.join(here.source)}, which does not exist")
+    elif here.source != one.source:
         other.append(f"catalog {'/'.join(here.source)}, not {'/'.join(one.source)}")
     # OLM takes the default channel where spec.channel is empty.
     if (here.channel or default) != one.channel.name:
@@ -171,7 +177,21 @@ def _compared(one: Chosen, here: Subscribed) -> Finding | bool:
         other.append(f"version {here.installed or here.starting or '(none yet)'}, not {one.entry.name}")
     if not other:
         return True
-    return _left_alone(one, f"Subscription {here.namespace}/{here.name}", "it is subscribed to otherwise", "; ".join(other))
+    return _subscribed(one, here, "it is subscribed to otherwise", "; ".join(other), around)
+
+
+def _is_lost(one: Chosen, here: Subscribed, around: Surroundings) -> bool:
+    """Return whether a Subscription names a CatalogSource that does not exist."""
+    # `deploy` asks before it creates the catalogs of the archive.
+    return here.source in around.lost and here.source != one.source
+
+
+def _subscribed(one: Chosen, here: Subscribed, cause: str, evidence: str, around: Surroundings) -> Finding:
+    found = _left_alone(one, f"Subscription {here.namespace}/{here.name}", cause, evidence)
+    if not _is_lost(one, here, around):
+        return found
+    # It gets no updates, and OLM resolves no other Subscription of its namespace: that is never meant.
+    return replace(found, fix=f"Let it name {one.source[1]}: hub-import apply --repoint, or {repoint(here, one.source)}.")
 
 
 def _left_alone(one: Chosen, subject: str, cause: str, evidence: str) -> Finding:

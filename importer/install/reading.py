@@ -64,6 +64,7 @@ def surroundings(client: ClusterClient, release: Release | None) -> Surroundings
         subscriptions=tuple(seen.subscriptions),
         extensions=tuple(seen.extensions),
         csvs=frozenset((str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])) for each in bodies),
+        lost=frozenset(each.source for each in seen.subscriptions if seen.sources.lack(each.source)),
     )
 
 

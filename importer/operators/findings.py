@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from common.olm.catalog_names import packages_of_several, release_of_tag
 from common.text import counted, shortened
 from importer.cluster.finding import Finding, Severity
+from importer.operators.keeping import repoint
 from importer.operators.table import Result
 
 if TYPE_CHECKING:
@@ -210,9 +211,3 @@ def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> s
     """Return the advice to let the Subscriptions name the CatalogSource of an offering."""
     first = next(one for one in losing if one.package in offering.packages)
     return f"Let the Subscriptions name {name}: --repoint, or {repoint(first, (offering.source[0], name))}."
-
-
-def repoint(one: Subscribed, source: SourceKey) -> str:
-    """Return the command that lets a Subscription name another CatalogSource."""
-    patch = f'{{"spec":{{"source":"{source[1]}","sourceNamespace":"{source[0]}"}}}}'
-    return f"oc patch subscription.operators.coreos.com {one.name} -n {one.namespace} --type merge -p '{patch}'"

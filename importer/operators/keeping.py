@@ -11,7 +11,7 @@ from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from importer.operators.installed import Installed, SourceKey
+    from importer.operators.installed import Installed, SourceKey, Subscribed
     from importer.operators.outlook import Outlook
 
 # From about 4.6.16 on the marketplace operator leaves a CatalogSource of a default's name alone when it restarts
@@ -79,3 +79,9 @@ def resources(repointed: Mapping[tuple[str, str], SourceKey]) -> tuple[Resource,
         )
         for (namespace, name), source in sorted(repointed.items())
     )
+
+
+def repoint(one: Subscribed, source: SourceKey) -> str:
+    """Return the command that lets a Subscription name another CatalogSource."""
+    patch = f'{{"spec":{{"source":"{source[1]}","sourceNamespace":"{source[0]}"}}}}'
+    return f"oc patch subscription.operators.coreos.com {one.name} -n {one.namespace} --type merge -p '{patch}'"

@@ -246,6 +246,24 @@ def test_what_is_subscribed_otherwise_is_left_alone(existing, said):
     assert said in found.text
 
 
+@pytest.mark.parametrize(("where", "channel"), [("openshift-operators", "stable"), ("openshift-operators", "fast"), ("a", "b")])
+def test_a_subscription_without_its_catalog_is_to_name_the_one_that_has_the_package(where, channel):
+    lost = ("openshift-marketplace", "gone")
+    around, _ = cluster(subscriptions=(subscribed(where, source=lost, channel=channel),), lost=frozenset((lost,)))
+    (found,) = place(chosen(offer()), How(), around).findings
+    assert (found.code, found.severity) == ("operator-subscribed", "warning")
+    assert "openshift-marketplace/gone, which does not exist" in found.text
+    assert f"--repoint, or oc patch subscription.operators.coreos.com my-foo -n {where}" in found.fix
+    assert '"source":"index"' in found.fix
+    assert ("channel fast, not stable" in found.text) == (channel == "fast")
+
+
+def test_a_subscription_to_the_catalog_that_an_import_is_about_to_create_is_there_already():
+    around, _ = cluster(subscriptions=(subscribed(),), lost=frozenset((SOURCE,)))
+    (placement,) = place(chosen(offer()), How(), around).placements
+    assert placement.present
+
+
 def test_the_same_subscription_is_there_already():
     around, _ = cluster(subscriptions=(subscribed(channel=""),))
     (placement,) = place(chosen(offer()), How(), around).placements

@@ -11,6 +11,7 @@ from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.removal.namespaces import what_is_in
 from importer.install.reading import offered, surroundings
+from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.inventories import catalog, inventory
 
 LOST = (RequiredPackageRecord("lost", ">=1.0.0"),)
@@ -71,6 +72,14 @@ def test_microshift_lists_nothing_so_that_record_and_archive_say_it(start):
     assert (one.package.channels[0].head, one.package.channels[0].install_modes) == ("foo.v1.0.0", ())
     (one,) = served(client, carrying(package(install_modes=("AllNamespaces",))))
     assert one.package.channels[0].install_modes == ("AllNamespaces",)
+
+
+def test_subscriptions_without_their_catalog_are_seen(start):
+    cluster, client = start("4.18")
+    cluster.play_installs(package())
+    put_operator(cluster, InstalledOperator("foo", "foo", "foo", source="gone"))
+    put_operator(cluster, InstalledOperator("bar", "bar", "bar", source="index"))
+    assert surroundings(client, identify(client).release).lost == {("openshift-marketplace", "gone")}
 
 
 def test_reads_that_are_not_allowed_are_left_out(start):
