@@ -16,8 +16,8 @@ from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import condition, short
 from importer.diagnose.snapshot import SourceState
 from importer.operators.findings import ORPHANED
-from importer.operators.keeping import repoint
 from importer.operators.installed import SourceKey, Subscribed
+from importer.operators.keeping import repoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
