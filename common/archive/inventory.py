@@ -384,6 +384,11 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
         return self.releases or ()
 
 
+def packages_of(needed_by: Iterable[str]) -> set[str]:
+    """Return the packages, or releases, in entries of `neededBy`: the second part of `CATALOG/PACKAGE/BUNDLE`."""
+    return {parts[1] for name in needed_by if len(parts := name.split("/", 2)) > 1}
+
+
 def lacking_images(inventory: Inventory) -> dict[str, int]:
     """Return how many images each incomplete release lacks, by the source of its payload."""
     whole = {image.source for image in inventory.images if image.complete}

@@ -1,5 +1,7 @@
 """Names of archives, and how messages name one: name, date and the first digits of the digest (ADR 0076).
 
+Also the names of blobs for progress, and of images that an archive lacks.
+
 A name is a value of a Kubernetes label: ASCII letters and digits, with `-`, `_` and `.` between them. So it is safe in the name
 of a file, on a terminal and in a command line, and no two names look the same.
 """
@@ -10,13 +12,15 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.text import enumeration, sanitize
+from common.archive.inventory import ATTACHED, packages_of
+from common.text import counted, enumeration, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from common.archive.inventory import BaseRecord, Inventory
+    from common.archive.inventory import BaseRecord, ImageRecord, Inventory
     from common.oci.image import Digest
+    from common.oci.reference import Reference
 
 
 MAX_LENGTH = 63  # characters; of a value of a label (Kubernetes, Labels and Selectors, Syntax and character set)
@@ -25,6 +29,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DIGITS = 12  # of a digest, as podman and docker shorten image IDs
 _PRINTED = 22  # characters of a name at the foot of a page, next to a digest and a time in 6.5 points
 _CONFIRMED = 3  # archives that the label of a receipt names
+_OPERATORS = 5  # named in one line about images that an archive lacks
 
 
 def is_name(text: str) -> bool:
@@ -156,3 +161,53 @@ def base_labels(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -
 def _ordered(digests: Iterable[Digest], bases: Mapping[Digest, BaseRecord]) -> list[Digest]:
     # Those without a date first: they are of an earlier version.
     return sorted(digests, key=lambda digest: (bases[digest].created if digest in bases else "", digest))
+
+
+def left_out_images(inventory: Inventory) -> list[ImageRecord]:
+    """Return the images that are listed, and not or only partly there."""
+    # Signatures and attachments do not count: operators run without them, and their absence is a warning
+    # (docs/reference/registry.md).
+    return [image for image in inventory.images if not image.complete and image.kind not in ATTACHED]
+
+
+def left_out_text(inventory: Inventory) -> str:
+    """Return how many images the archive lacks, and the operators that need them; empty where it lacks none."""
+    images = left_out_images(inventory)
+    if not images:
+        return ""
+    packages = {package.name for catalog in inventory.catalogs for package in catalog.packages}
+    # Without the releases; other images are needed by the image set itself.
+    named = packages_of(name for image in images for name in image.needed_by) & packages
+    operators = f", of {enumeration(sorted(named), _OPERATORS)}" if named else ""
+    fetched = "it" if len(images) == 1 else "they"
+    return (
+        f"{counted(len(images), 'image')}{operators}: not in the archive, because {fetched} could not be fetched "
+        "when it was made (hub-import inspect has the details)"
+    )
+
+
+class BlobNames:
+    """Names a blob as `cert-manager: cert-manager-operator-bundle`: the package that needs its image, and the image.
+
+    An image that several packages need, or none, is named by the last two components of its repository.
+
+    `places`: the repositories of each blob; `users`: repositories with what needs their images (`catalog/package/bundle`).
+    """
+
+    def __init__(
+        self, places: Callable[[Digest], Sequence[Reference]], users: Iterable[tuple[Reference, Iterable[str]]]
+    ) -> None:
+        self._places = places
+        found: dict[tuple[str, str], set[str]] = {}
+        for place, needed_by in users:
+            # All versions of one operator have the images of one repository.
+            found.setdefault((place.registry, place.repository), set()).update(packages_of(needed_by))
+        self._packages = {place: next(iter(packages)) for place, packages in found.items() if len(packages) == 1}
+
+    def name(self, digest: Digest) -> str:
+        """Return the name of a blob; empty where no repository of it is known."""
+        place = next(iter(self._places(digest)), None)
+        if place is None:
+            return ""
+        package = self._packages.get((place.registry, place.repository))
+        return f"{package}: {place.image.rpartition('/')[2]}" if package else place.image

@@ -66,7 +66,9 @@ def _sbom(
 def _require_known(archive: Archive, operators: tuple[str, ...]) -> None:
     """Raise UsageError for an operator that the archive does not have."""
     # An empty result would read as "no such software in it".
-    known = {name.split("/")[1] for image in archive.inventory.images for name in image.needed_by if "/" in name}
+    from common.archive.inventory import packages_of
+
+    known = packages_of(name for image in archive.inventory.images for name in image.needed_by)
     if unknown := sorted(set(operators) - known):
         raise UsageError(
             f"--operator {unknown[0]}: no image of the archive is needed by it",

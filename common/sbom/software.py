@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from common.archive.inventory import ImageRecord, Problem, ProblemCode
+from common.archive.inventory import ImageRecord, Problem, ProblemCode, packages_of
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, MediumGoneError
 from common.oci.compression import decompressed
 from common.sbom.document import Document, Package, read
@@ -50,9 +50,7 @@ class Selection:
 
     def has_image(self, image: ImageRecord) -> bool:
         """Say whether an image is one of a wanted operator."""
-        return not self.operators or any(
-            name.split("/")[1:2] in [[each] for each in self.operators] for name in image.needed_by
-        )
+        return not self.operators or not packages_of(image.needed_by).isdisjoint(self.operators)
 
     def has_package(self, package: Package) -> bool:
         """Say whether a package is wanted."""
@@ -109,8 +107,7 @@ class ImageSoftware:
     @property
     def operators(self) -> tuple[str, ...]:
         """The operators, or releases, that need it."""
-        names = {name.split("/")[1] for record in self.records for name in record.needed_by if "/" in name}
-        return tuple(sorted(names))
+        return tuple(sorted(set().union(*(packages_of(record.needed_by) for record in self.records))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from common.archive.blob_names import BlobNames
+from common.archive.naming import BlobNames
 from common.archive.volume import REPORT_NAME
 from common.content import Written
 from common.errors import UsageError

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive.inventory import BaseRecord, BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem, ProblemCode
-from common.archive.left_out import left_out_text
-from common.archive.naming import base_labels, heading_of, title
+from common.archive.naming import base_labels, heading_of, left_out_text, title
 from common.archive.volume import REPORT_NAME
 from common.cli import terminal
 from common.cli.results import label_lines, problem_lines, request_lines, totals

@@ -18,8 +18,7 @@ from common.archive.inventory import (
     Inventory,
     PackageRecord,
 )
-from common.archive.left_out import left_out_images
-from common.archive.naming import title
+from common.archive.naming import left_out_images, title
 from common.errors import UsageError
 from common.files import size_text
 from common.olm.catalog_names import identities_of

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.archive import parity
 from common.archive.inventory import needed_by
-from common.archive.left_out import left_out_text
-from common.archive.naming import heading
+from common.archive.naming import heading, left_out_text
 from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
 from common.text import counted

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ATTACHED, ImageKind
+from common.archive.inventory import ATTACHED, ImageKind, packages_of
 from common.errors import ClusterError
 from common.text import counted, enumeration, shortened
 from importer.cluster.api.client import UnavailableError
@@ -159,8 +159,6 @@ def _has(platforms: Iterable[str], platform: str) -> bool:
 
 def _users(image: ImageRecord) -> set[str]:
     """Return the packages that need an image; the image itself where none does."""
-    # `needed_by`: CATALOG/PACKAGE/BUNDLE.
-    packages = {parts[1] for each in image.needed_by if len(parts := each.split("/")) > 1}
-    if packages:
+    if packages := packages_of(image.needed_by):
         return packages
     return {f"the catalog {image.source}" if image.kind is ImageKind.CATALOG else image.source}

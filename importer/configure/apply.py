@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.archive.left_out import left_out_text
+from common.archive.naming import left_out_text
 from common.errors import ClusterError
 from importer import mapping
 from importer.cluster import preflight

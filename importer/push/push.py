@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.archive.blob_names import BlobNames
 from common.archive.inventory import ImageKind, Inventory, Problem
-from common.archive.left_out import left_out_images
+from common.archive.naming import BlobNames, left_out_images
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers

@@ -1,10 +1,10 @@
-"""What progress calls a blob."""
+"""Names of blobs for progress."""
 
 from __future__ import annotations
 
 import pytest
 
-from common.archive.blob_names import BlobNames
+from common.archive.naming import BlobNames
 from common.oci.reference import Reference
 
 BUNDLE = Reference.parse("registry.example/cert-manager/cert-manager-operator-bundle")
@@ -32,6 +32,6 @@ def test_a_blob_has_the_name_of_its_operator_where_there_is_one(places, name):
 
 
 def test_an_image_that_no_operator_needs_has_its_own_name():
-    """Neighbours: an image of the request, a component of a release; and a text of a stranger that has no package."""
+    """Neighbours: an image of the request, a component of a release; and an untrusted text that has no package."""
     names = BlobNames(lambda _digest: [BUNDLE], [(BUNDLE, []), (BUNDLE, ["release-4.18.1"])])
     assert names.name("sha256:0") == "cert-manager/cert-manager-operator-bundle"
