@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.archive import inventory_file
 from common.errors import ExitCode, UsageError, first_of, of_problems
 from exporter.archive import finished
 from exporter.archive.archive_spec import ArchiveSpec
@@ -56,20 +55,15 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The result of an export: the inventory of its archive, and the kit next to it where one was requested.
+    """The result of an export: the inventory of its archive, its identity, and the kit next to it where one was requested.
 
-    `earlier`: the digest of an archive that an earlier run of the same request had finished; None for one that was made now.
+    `earlier`: an earlier run of the same request had finished the archive, and nothing was fetched.
     """
 
     inventory: Inventory
+    digest: Digest
     kit: Kit | None = None
-    earlier: Digest | None = None
-
-    @property
-    def digest(self) -> Digest:
-        """The archive's identity."""
-        # An archive of another version has fields or a form of its own: its digest is that of its file.
-        return self.earlier or inventory_file.identity(self.inventory)
+    earlier: bool = False
 
 
 def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None = None) -> Exported:
@@ -90,10 +84,10 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         if there is not None:
             finished.require_same(there.inventory, spec, settings.making)
             lacks_kit = kit is not None and not (settings.output / "kit").exists()
-            return Exported(there.inventory, making.make(kit, progress) if kit and lacks_kit else None, there.digest)
+            return Exported(*there, making.make(kit, progress) if kit and lacks_kit else None, earlier=True)
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
-        return Exported(fetch(spec, settings.making, context, report), made)
+        return Exported(*fetch(spec, settings.making, context, report), made)
 
 
 def _finished(directory: Path) -> finished.Finished | None:
@@ -110,9 +104,9 @@ def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, pr
     there = _finished(work.output)
     if there is not None:
         finished.require_same(there.inventory, found.spec, work)
-        return Exported(there.inventory, earlier=there.digest)
+        return Exported(*there, earlier=True)
     with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as context:
-        return Exported(fetch(found.spec, work, context, Report(found.facts, work)))
+        return Exported(*fetch(found.spec, work, context, Report(found.facts, work)))
 
 
 def export_part(
@@ -134,7 +128,7 @@ def finish(directories: Sequence[Path], work: Making, progress: Progress, *, acc
     Raises UsageError without parts, and for unfinished ones unless their missing blobs are accepted; ArchiveIncompleteError
     when volumes are in none of them. A finished archive is left as it is.
     """
-    return Exported(finishing.join(directories, work, progress, accept_missing=accept_missing))
+    return Exported(*finishing.join(directories, work, progress, accept_missing=accept_missing))
 
 
 def export_to_s3(
@@ -157,12 +151,12 @@ def export_to_s3(
     with opened(registry, progress) as context:
         made = s3.make(found, work, numbers or range(1, len(found.spec.layout.volumes) + 1), context)
     # One process made all volumes, so no other can still be writing some.
-    return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
+    return Exported(*s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
 def finish_s3(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Exported:
     """Finish the archive in object storage when all its volumes are present. Raises the errors of `s3.finish`."""
-    return Exported(s3.finish(work, progress, accept_missing=accept_missing))
+    return Exported(*s3.finish(work, progress, accept_missing=accept_missing))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:

@@ -16,6 +16,7 @@ from common.oci.reference import Reference
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy, gone, is_host_failure
+from exporter.archive.finished import Finished
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Page(Protocol):
         ...
 
 
-def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page) -> Inventory:
-    """Make an archive, with its report; return the inventory that it carries.
+def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page) -> Finished:
+    """Make an archive, with its report.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
@@ -96,7 +97,7 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
         )
         closing = spec.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT_NAME: report.render(closing.inventory, sums)})
-    return closing.inventory
+    return Finished(closing.inventory, closing.identity)
 
 
 def copy_blobs(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Finished(NamedTuple):
-    """A finished archive: its inventory, and the digest of the file, which another version may have written."""
+    """A finished archive: its inventory, and its digest, which is that of the file: another version may have written it."""
 
     inventory: Inventory
     digest: Digest

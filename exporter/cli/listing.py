@@ -196,7 +196,7 @@ def created_document(made: Exported, directory: Path | str) -> Document:
 
 def tell_finished(made: Exported, directory: Path | str) -> None:
     """Report on stderr that an archive was there already."""
-    if made.earlier is not None:
+    if made.earlier:
         terminal.tell(f"{directory} is already complete: the same request made it, and nothing was fetched")
 
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive import checksums
+from common.archive.discover import find
 from common.archive.volume import JOURNAL_NAME, REPORT_NAME
 from common.errors import UsageError
+from exporter.archive.finished import Finished
 from exporter.archive.output import JOINING, encode_journal, refuse_part, tidy_finished
 from exporter.archive.writer import ArchiveWriter
 from exporter.distributed import joining, part, part_selection, plan_file
 from exporter.distributed.part_directory import PLAN
 from exporter.distributed.part_selection import FoundPart
 from exporter.distributed.rewriting import VolumesSource, copy_volumes
-from exporter.plan import diff
 from exporter.report.page import Report
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ _UNFINISHED = (
 _LOG = logging.getLogger(__name__)
 
 
-def join(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Inventory:
-    """Make the archive of the parts in `directories`, or directly below them, in `work.output`; return its inventory.
+def join(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Finished:
+    """Make the archive of the parts in `directories`, or directly below them, in `work.output`.
 
     Raises UsageError for a directory without parts, and for unfinished parts unless their missing blobs are accepted; and what
     `joining` raises. A finished archive of the same parts is left as it is.
     """
     if work.output.is_dir():
         tidy_finished(work.output)
-    made = diff.load(work.output) if (work.output / checksums.NAME).is_file() else None
+    made = _made(work.output)
     found = list(_parts(directories))
     if made is not None:
         found = [one for one in found if not _is_nearly_removed(one)]
@@ -60,7 +61,7 @@ def join(directories: Sequence[Path], work: Making, progress: Progress, *, accep
     # Every part has a copy of the plan; `select` compares its digest with the records of the others.
     plan = plan_file.load(found[0].directory / PLAN)
     selection = part_selection.select(found, plan.spec.layout, plan.identity)
-    if made is None or not _is_done(made, plan, selection):
+    if made is None or not _is_done(made.inventory, plan, selection):
         part_selection.require_all(selection, plan.spec.layout)
         made = _finish(plan, selection, work, progress, accept_missing=accept_missing)
     for one in (one for one in found if one.directory.is_dir()):
@@ -70,8 +71,16 @@ def join(directories: Sequence[Path], work: Making, progress: Progress, *, accep
     return made
 
 
-def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progress, *, accept_missing: bool) -> Inventory:
-    """Make the archive of the selected parts, and return the inventory that it carries."""
+def _made(directory: Path) -> Finished | None:
+    """Return the finished archive in a directory, if any. Raises the errors of opening it."""
+    if not (directory / checksums.NAME).is_file():
+        return None
+    found = find([directory])
+    return Finished(found.inventory, found.digest)
+
+
+def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progress, *, accept_missing: bool) -> Finished:
+    """Make the archive of the selected parts."""
     spec = plan.spec
     missing = part_selection.missing_blobs(selection, spec.layout)
     if not accept_missing:
@@ -85,7 +94,7 @@ def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progre
         joining.join(selection, work.output, spec.layout, closing, progress=progress, further=finish.further)
     else:
         finish.rewrite()
-    return closing.inventory
+    return Finished(closing.inventory, closing.identity)
 
 
 @dataclass(frozen=True, slots=True)

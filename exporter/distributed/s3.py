@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace as replaced
 
 from common.archive import checksums, inventory_file
-from common.archive.inventory import MAX_SIZE, Inventory
+from common.archive.inventory import MAX_SIZE
 from common.archive.volume import JOURNAL_NAME, REPORT_NAME
 from common.errors import ArchiveIncompleteError, UsageError
 from common.oci.image import digest_of
 from exporter.archive import output
+from exporter.archive.finished import Finished
 from exporter.archive.output import is_ours
 from exporter.distributed import part_selection, plan_file
 from exporter.distributed.part_directory import PLAN, MadePart
@@ -84,8 +85,8 @@ class Stored:
             self.work.place, numbers, len(self._layout.volumes), replaced(made[0], volumes=tuple(numbers), lost=lost)
         )
 
-    def finish(self, *, accept_missing: bool) -> Inventory:
-        """Make the archive whole, and return its inventory; volumes are written again where its inventory is another.
+    def finish(self, *, accept_missing: bool) -> Finished:
+        """Make the archive whole; volumes are written again where its inventory is another.
 
         Raises ArchiveIncompleteError when volumes are absent, UsageError when volumes are unfinished and their missing blobs
         are not accepted, ArchiveDamagedError when a volume is not the one that was uploaded.
@@ -109,7 +110,7 @@ class Stored:
         report = Report(self.plan.facts, self.work.making(Path()), self.work.place)
         closing.complete(self.work.place, sums, lambda listed: {REPORT_NAME: report.render(closing.inventory, listed)})
         tidy(self.work.place)
-        return closing.inventory
+        return Finished(closing.inventory, closing.identity)
 
     @property
     def _layout(self) -> Layout:
@@ -138,8 +139,8 @@ def make(found: PlanFile, work: S3Settings, numbers: range, media: ExportContext
     return Stored.claimed(found, work, media.progress).make(numbers, media)
 
 
-def finish(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Inventory:
-    """Make the archive in object storage whole; return its inventory. A finished one is left as it is, but tidied up."""
+def finish(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Finished:
+    """Make the archive in object storage whole. A finished one is left as it is, but tidied up."""
     place = work.place
     # SHA256SUMS is the last object that is written, so it marks a finished archive.
     finished = (place / checksums.NAME).stat() is not None
@@ -150,7 +151,8 @@ def finish(work: S3Settings, progress: Progress, *, accept_missing: bool = False
         raise ArchiveIncompleteError(f"{place}: no part of an archive is there", hint="hub-export create --plan … makes parts.")
     tidy(place)
     at = place / inventory_file.NAME
-    return inventory_file.decode(at.read(MAX_SIZE), str(at))
+    raw = at.read(MAX_SIZE)
+    return Finished(inventory_file.decode(raw, str(at)), digest_of(raw))
 
 
 def tidy(place: S3Location) -> None:

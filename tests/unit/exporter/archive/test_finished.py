@@ -9,8 +9,10 @@ import pytest
 from common.archive import checksums, inventory_file
 from common.archive.volume import JOURNAL_NAME
 from common.oci.image import digest_of
+from common.progress import Silent
+from exporter import workflow
 from exporter.archive.finished import archive_in
-from exporter.workflow import Exported
+from exporter.settings import Making
 from tests.fakes.archives import CUT
 
 RAW = inventory_file.encode(CUT.inventory(CUT.layout()))
@@ -23,11 +25,22 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_the_digest_is_that_of_the_file_also_where_another_version_wrote_it(directory):
+@pytest.fixture
+def other_version(directory):
+    """The inventory of another version, whose bytes this one would not write."""
     written = json.dumps(json.loads(RAW) | {"fieldOfALaterVersion": 1}, indent=4).encode()
     (directory / inventory_file.NAME).write_bytes(written)
-    found = archive_in(directory)
-    assert Exported(found.inventory, earlier=found.digest).digest == digest_of(written)
+    return written
+
+
+def test_the_digest_is_that_of_the_file_also_where_another_version_wrote_it(directory, other_version):
+    assert archive_in(directory).digest == digest_of(other_version)
+
+
+def test_finish_of_a_finished_archive_has_the_digest_of_its_file(directory, other_version):
+    """Parts that were moved by an earlier run, of the version before an update of the program."""
+    made = workflow.finish([directory], Making(directory), Silent())
+    assert made.digest == digest_of(other_version)
 
 
 @pytest.mark.parametrize("name", [inventory_file.NAME, checksums.NAME])

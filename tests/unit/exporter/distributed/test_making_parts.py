@@ -187,12 +187,12 @@ def test_a_missing_blob_that_is_accepted_is_a_problem_of_the_archive(work, plans
     create(plans[0], work, 3, 3)
     before = contents(work)
     made = finish(work, output=out, accept=True)
-    assert missing(made) == {LOST}
-    assert {problem.code for problem in made.problems} <= {"blob-unavailable"}
+    assert missing(made.inventory) == {LOST}
+    assert {problem.code for problem in made.inventory.problems} <= {"blob-unavailable"}
     assert contents(out) == one_process(plans[0], tmp_path / "by-one")
     assert contents(work) == before
     assert finish(work, output=out) == made
-    assert (contents(work), missing(made)) == (before, {LOST})
+    assert (contents(work), missing(made.inventory)) == (before, {LOST})
 
 
 def test_accepting_missing_blobs_changes_nothing_where_none_is_missing(plans, create, out, tmp_path, whole):
@@ -259,7 +259,7 @@ def test_what_overlaps_stays_and_is_named(work, out, plans, create, caplog):
     create(plans[0], more, 1, 2, lost=True)
     caplog.set_level(logging.WARNING)
     first = finish(work, more, output=out)
-    assert missing(first) == set()
+    assert missing(first.inventory) == set()
     assert f"{more / 'volumes-0001-0002'}: its volumes are in {out} now" in caplog.text
     left = contents(work), contents(more)
     assert finish(work, more, output=out) == first
@@ -276,7 +276,7 @@ def test_a_finished_archive_does_not_become_better(plans, create, tmp_path, else
     with pytest.raises(UsageError, match="out holds a finished archive"):
         finish(elsewhere, output=out)
     assert contents(out) == before
-    assert missing(finish(elsewhere, output=tmp_path / "better")) == set()
+    assert missing(finish(elsewhere, output=tmp_path / "better").inventory) == set()
 
 
 def test_a_joining_of_an_earlier_version_is_named(plans, create, tmp_path):
@@ -333,7 +333,7 @@ def test_whenever_a_joining_was_killed_another_plan_leaves_its_volumes_alone(pla
             assert volumes(contents(out)) == volumes(before)
         else:
             assert not volumes(before)
-            assert finish(work, output=out).created == plans[1].spec.terms.created
+            assert finish(work, output=out).inventory.created == plans[1].spec.terms.created
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(out)
     assert refused > 3
