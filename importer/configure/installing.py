@@ -64,7 +64,8 @@ def install(
         release = identity.release
         # What is read is asked for first: a 403 in the middle of it would name one permission alone.
         _require(client, release, Installation())
-        installation, findings = plan(client, release, wanted, how, offered(client, release, inventory))
+        offers = offered(client, release, inventory, olm_v1=how.olm_v1)
+        installation, findings = plan(client, release, wanted, how, offers)
         would = Installed(identity, ApplyResult(()), tuple(findings), installation)
         # What cannot be installed may be in namespaces that cannot be written either.
         if would.exit_code is ExitCode.DONE:

@@ -12,7 +12,6 @@ from importer.cluster.api.client import ForbiddenError
 from importer.cluster.api.discovery import own_sources
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
-    CLUSTER_CATALOG,
     CLUSTER_SERVICE_VERSION,
     COPIED_LABEL,
     CUSTOM_RESOURCE_DEFINITION,
@@ -29,10 +28,10 @@ from importer.install.groups import Group
 from importer.install.offers import Offered, of_manifest, of_packages
 from importer.install.olm_v1 import Ability
 from importer.install.placing import Surroundings
-from importer.operators.reading import read_operators
+from importer.operators.reading import available_catalogs, read_operators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from common.archive.inventory import Inventory
     from importer.cluster.api.client import Body, ClusterClient
@@ -68,31 +67,53 @@ def surroundings(client: ClusterClient, release: Release | None) -> Surroundings
     )
 
 
-def offered(client: ClusterClient, release: Release | None, inventory: Inventory | None) -> list[Offered]:
+def offered(
+    client: ClusterClient, release: Release | None, inventory: Inventory | None, *, olm_v1: bool = False
+) -> list[Offered]:
     """Return the packages that the catalogs of a cluster serve; with `inventory` those of its catalogs alone.
 
-    A package of an import, and of another catalog, is that of the import. Raises ClusterError.
+    `olm_v1`: those of ClusterCatalogs, too. A package of an import, and of another catalog, is that of the import.
+    Raises ClusterError.
     """
     namespace, record = namespace_for(release), record_namespace(client)
     expected = [each for each in expected_catalogs(client, record) if each.namespace == namespace]
     carried = _carried(client, release, inventory, record) if inventory is not None else {}
-    if inventory is not None and not any(client.get(CATALOG_SOURCE, each, namespace) for each in carried):
+    sources = _sources(client, namespace, olm_v1=olm_v1)
+    served = sources | set(_of_olm_v1(client, release) or ()) if olm_v1 else sources
+    if inventory is not None and served.isdisjoint(carried):
+        name = "ClusterCatalog {}" if olm_v1 else f"CatalogSource {{}} in {namespace}"
         raise ClusterError(
             "the cluster has no catalog of the archive",
-            details=[f"CatalogSource {each} in {namespace}" for each in sorted(carried)[:_SHOWN]],
+            details=[name.format(each) for each in sorted(carried)[:_SHOWN]],
             hint="Import it first: hub-import deploy; or leave --archive out to install from what the cluster has.",
         )
     # What is served decides: a catalog may have another content than the archive by now.
     listed = client.list(PACKAGE_MANIFEST, namespace) if release is None or release.lists_packages else None
-    if listed is not None:
-        found = [of_manifest(each) for each in listed]
-    else:
-        present = {str(each["metadata"]["name"]) for each in client.list(CATALOG_SOURCE, namespace) or ()}
-        found = [each for each in (*_of_carried(carried, namespace), *_recorded(expected)) if each.source[1] in present]
-        found = list({(each.source, each.package.name): each for each in reversed(found)}.values())
+    found = [of_manifest(each) for each in listed or ()]
+    # OLM (Classic) lists no package of a ClusterCatalog that has no CatalogSource.
+    unlisted = served if listed is None else served - sources
+    further = [each for each in (*_of_carried(carried, namespace), *_recorded(expected)) if each.source[1] in unlisted]
+    found += {(each.source, each.package.name): each for each in reversed(further)}.values()
     if inventory is not None:
         found = [_enriched(each, carried[each.source[1]]) for each in found if each.source[1] in carried]
     return _preferred(found, {each.name for each in expected} | carried.keys())
+
+
+def _sources(client: ClusterClient, namespace: str, *, olm_v1: bool) -> set[str]:
+    """Return the names of the CatalogSources. Raises ClusterError for a cluster that cannot have them, unless `olm_v1`."""
+    bodies = client.list(CATALOG_SOURCE, namespace)
+    # On OpenShift OLM (Classic) is a capability that can be off (openshift/api, config/v1, OperatorLifecycleManager).
+    if bodies is None and not olm_v1:
+        raise ClusterError(
+            "the cluster has no OLM (Classic), which installs by Subscription",
+            hint="Give --olm v1 where the cluster has that (OpenShift 4.18 and later), or install OLM.",
+        )
+    return {str(each["metadata"]["name"]) for each in bodies or ()}
+
+
+def _of_olm_v1(client: ClusterClient, release: Release | None) -> Collection[str] | None:
+    """Return the names of the ClusterCatalogs that OLM v1 serves; None without OLM v1."""
+    return available_catalogs(client) if release is not None and release.has_cluster_catalog else None
 
 
 def _carried(
@@ -151,12 +172,9 @@ def _preferred(found: Sequence[Offered], own: set[str]) -> list[Offered]:
 
 def ability(client: ClusterClient, release: Release | None) -> Ability:
     """Return what the OLM v1 of a cluster can. Raises ClusterError."""
-    bodies = client.list(CLUSTER_CATALOG) if release is not None and release.has_cluster_catalog else None
-    if bodies is None:
+    available = _of_olm_v1(client, release)
+    if available is None:
         return Ability(present=False)
-    available = {
-        str(each["metadata"]["name"]) for each in bodies if (each.get("spec") or {}).get("availabilityMode") != "Unavailable"
-    }
     return Ability(catalogs=frozenset(available), watches_one=_watches_one(client), needs_account=_needs_account(client))
 
 

@@ -111,8 +111,15 @@ def _extensions(client: ClusterClient) -> tuple[list[Extension], str]:
 def _cluster_catalogs(client: ClusterClient) -> dict[str, int] | None:
     """Return the priorities of the ClusterCatalogs that OLM v1 uses; None where they may not be listed."""
     try:
-        bodies = client.list(CLUSTER_CATALOG) or []
+        return available_catalogs(client) or {}
     except ForbiddenError:
+        return None
+
+
+def available_catalogs(client: ClusterClient) -> dict[str, int] | None:
+    """Return the ClusterCatalogs that OLM v1 uses, with their priorities; None without OLM v1. Raises ClusterError."""
+    bodies = client.list(CLUSTER_CATALOG)
+    if bodies is None:
         return None
     specs = {str(each["metadata"]["name"]): each.get("spec") or {} for each in bodies}
     return {

@@ -26,6 +26,7 @@ from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_rbac import Roles
+from tests.fakes.inventories import catalog, inventory
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -377,6 +378,16 @@ def test_olm_v1_gets_an_account_and_undo_leaves_what_it_installed(site):
 
         client.delete(CLUSTER_EXTENSION, "foo")
     assert {one.outcome for one in here.undo()} == {Outcome.GONE, Outcome.DELETED}
+
+
+def test_olm_v1_alone_installs_from_the_catalog_of_an_archive(site):
+    """Without the capability OperatorLifecycleManager a cluster has no CatalogSources, Subscriptions and PackageManifests."""
+    here = site("4.20", packages=(package(),))
+    here.cluster.kinds = tuple(each for each in here.cluster.kinds if not each.group.endswith("operators.coreos.com"))
+    carried = inventory(catalogs=(catalog("index", "registry.example/redhat/index:v4.20", packages=(package(),)),))
+    with pytest.raises(ClusterError, match=r"no OLM \(Classic\)"):
+        here.install("foo", inventory=carried)
+    assert here.install("foo", inventory=carried, olm_v1=True).outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ def package(name="foo", **stated):
     return PackageRecord(name, "stable", (channel,))
 
 
-def served(client, carried=None):
-    return offered(client, identify(client).release, carried)
+def served(client, carried=None, *, olm_v1=False):
+    return offered(client, identify(client).release, carried, olm_v1=olm_v1)
 
 
 def carrying(*packages, name="index"):
@@ -72,6 +72,45 @@ def test_microshift_lists_nothing_so_that_record_and_archive_say_it(start):
     assert (one.package.channels[0].head, one.package.channels[0].install_modes) == ("foo.v1.0.0", ())
     (one,) = served(client, carrying(package(install_modes=("AllNamespaces",))))
     assert one.package.channels[0].install_modes == ("AllNamespaces",)
+
+
+def test_a_cluster_with_olm_v1_alone_offers_what_archive_and_record_have(start):
+    """The capability OperatorLifecycleManager can be off from 4.15 on: without it no CatalogSources and PackageManifests."""
+    cluster, client = start("4.20")
+    cluster.kinds = tuple(each for each in cluster.kinds if not each.group.endswith("operators.coreos.com"))
+    source = {"type": "Image", "image": {"ref": "mirror.example.com/index:1"}}
+    cluster.add("ClusterCatalog", "index", spec={"source": source})
+    cluster.add("ClusterCatalog", "off", spec={"source": source, "availabilityMode": "Unavailable"})
+    assert served(client, olm_v1=True) == []
+    (one,) = served(client, carrying(package(install_modes=("AllNamespaces",))), olm_v1=True)
+    assert (one.source[1], one.whole, one.package.channels[0].install_modes) == ("index", True, ("AllNamespaces",))
+    with pytest.raises(ClusterError, match="no catalog of the archive"):
+        served(client, carrying(package(), name="off"), olm_v1=True)
+    expected = [ExpectedCatalog(name, "openshift-marketplace", "x@sha256:1", offers([package()])) for name in ("index", "off")]
+    Recorder(client, record_namespace(client)).expect(expected)
+    assert [each.source[1] for each in served(client, olm_v1=True)] == ["index"]
+    with pytest.raises(ClusterError, match=r"no OLM \(Classic\)") as error:
+        served(client)
+    assert "--olm v1" in error.value.hint
+
+
+def test_olm_v1_takes_a_catalog_that_it_alone_serves(start):
+    """A ClusterCatalog without a CatalogSource has no PackageManifests."""
+    cluster, client = start("4.18")
+    cluster.play_installs(package())
+    cluster.add("ClusterCatalog", "other", spec={"source": {"type": "Image", "image": {"ref": "mirror.example.com/other:1"}}})
+    carried = carrying(package("bar"), name="other")
+    assert [each.package.name for each in served(client, carried, olm_v1=True)] == ["bar"]
+    with pytest.raises(ClusterError, match="no catalog of the archive"):
+        served(client, carried)
+
+
+def test_an_archive_is_compared_with_what_may_be_listed(start):
+    """The roles for an installation allow a list of CatalogSources, and no reads by name."""
+    cluster, client = start("4.18")
+    cluster.play_installs(package())
+    cluster.forbidden.add(("get", "catalogsources"))
+    assert [each.source[1] for each in served(client, carrying(package()))] == ["index"]
 
 
 def test_subscriptions_without_their_catalog_are_seen(start):
