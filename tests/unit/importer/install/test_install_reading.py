@@ -76,7 +76,7 @@ def test_microshift_lists_nothing_so_that_record_and_archive_say_it(start):
 
 def test_a_cluster_with_olm_v1_alone_offers_what_archive_and_record_have(start):
     """The capability OperatorLifecycleManager can be off from 4.15 on: without it no CatalogSources and PackageManifests."""
-    cluster, client = start("4.20")
+    cluster, client = start("4.18")
     cluster.kinds = tuple(each for each in cluster.kinds if not each.group.endswith("operators.coreos.com"))
     source = {"type": "Image", "image": {"ref": "mirror.example.com/index:1"}}
     cluster.add("ClusterCatalog", "index", spec={"source": source})
