@@ -10,6 +10,9 @@ import pytest
 
 def more(values: Iterable[Any]) -> list[Any]:
     """Return parameters that only `make test-all` runs: other seeds, releases or pages of a kind that is already tested."""
+    values = list(values)
+    # A parameter within a parameter would reach the test as its value, and only in `make test-all`.
+    assert not any(isinstance(value, type(pytest.param())) for value in values), "more() takes values, not parameters"
     return [pytest.param(value, marks=pytest.mark.more) for value in values]
 
 
