@@ -36,8 +36,8 @@ WITHOUT_RULE, BY_TAG, NOT_CARRIED, NOT_IN_MIRROR = (
 _IMAGES_SHOWN, _PODS_SHOWN, _LINES_SHOWN = 5, 3, 10
 _LONGEST = 400
 _ASK = "See the evidence; `oc describe pod` and the log of the kubelet on that node say more."
-# containers/image, docker/docker_image_src.go: every attempt but the last is in brackets; the last is the registry itself, or
-# the last mirror where the policy forbids the registry.
+# containers/image, docker/docker_image_src.go: every attempt but the last is in brackets; the last is the registry itself, also
+# where the policy forbids it (`registry … is blocked in …`). CRI-O says all of it twice: for the image, and as an artifact.
 _ATTEMPTS = re.compile(r"\(Mirrors also failed: (?P<mirrors>.*?)(?:\]\): (?P<last>\S+): (?P<error>.*))?$")
 # Names that CRI-O cannot make a reference of (containers/image, pkg/shortnames).
 _SHORT_NAME = re.compile(r"short-name|invalid reference format|couldn't parse image|InvalidImageName", re.IGNORECASE)
@@ -258,7 +258,7 @@ def _of_mirrors(message: str, hosts: Iterable[str]) -> str:
     if found is None:
         return message if any(host in message for host in hosts) else ""
     last = str(found["last"] or "")
-    # With NeverContactSource the last attempt is a mirror too.
+    # An image can be named by the host of a mirror.
     return f"{found['mirrors']} {found['error']}" if any(last.startswith(f"{host}/") for host in hosts) else found["mirrors"]
 
 

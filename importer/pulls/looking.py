@@ -29,7 +29,7 @@ _AFTER_PULL = frozenset(
         "RunContainerError",
     )
 )
-# pkg/kubelet/images/image_manager.go: `in 1.2s` since 1.15, `(1.3s including waiting)` since 1.28, the size since 1.30.
+# pkg/kubelet/images/image_manager.go: `in 1.2s` since 1.19, then `(1.3s including waiting)`, and the size since 1.30.
 _PULLED_IN = re.compile(r"Successfully pulled image .* in (\S+)")
 _PRESENT = re.compile(r"already present on machine")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
@@ -99,7 +99,7 @@ def with_events(found: Look, events: Iterable[Body]) -> Look:
     present = any(_PRESENT.search(_text(each)) for each in ordered)
     pulling = any(each.get("reason") == "Pulling" for each in ordered)
     message = found.message
-    # ImagePullBackOff has the error itself since Kubernetes 1.31; before, it is in the event alone.
+    # ImagePullBackOff has the error itself since Kubernetes 1.32; before, it is in the event alone.
     if found.state is State.FAILING and not gives_reason(message):
         said = [_text(each) for each in ordered if each.get("type") != "Normal" and "ull" in _text(each)]
         message = next((each for each in reversed(said) if gives_reason(each) and not each.startswith("Error: ")), message)
@@ -114,7 +114,7 @@ def _seconds(pulled: Sequence[str], events: Sequence[Body]) -> float | None:
     found = _PULLED_IN.search(pulled[-1]) if pulled else None
     if found and (parts := _DURATION.findall(found[1])):
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    # Before 1.15 the event says no duration; the times of events have whole seconds.
+    # Before 1.19 the event says no duration; the times of events have whole seconds.
     times = {str(each.get("reason")): _time(each) for each in events}
     try:
         began, ended = datetime.fromisoformat(times["Pulling"]), datetime.fromisoformat(times["Pulled"])

@@ -2,11 +2,15 @@
 
 A node has the mirror rules of its current machine configuration. Sources:
 * order of a container's start, reasons: kubernetes, pkg/kubelet/kuberuntime/kuberuntime_container.go (startContainer) and
-  pkg/kubelet/images/types.go; events and their words: pkg/kubelet/images/image_manager.go (durations since 1.15, `including waiting`
-  since 1.28, the size since 1.30; the error in ImagePullBackOff since 1.31);
+  pkg/kubelet/images/types.go; events and their words: pkg/kubelet/images/image_manager.go (durations since 1.19, kubernetes#91563;
+  `including waiting` since patches of 1.23, #111772 and #114430; the size since 1.30; the error in ImagePullBackOff since 1.32,
+  #127918); an error without its gRPC code since 1.28: k8s.io/cri-client, pkg/remote_image.go (pullImageV1);
 * words of the scheduler: pkg/scheduler/framework/types.go (FitError); reasons of a failed pod: pkg/kubelet/eviction/helpers.go;
-* attempts by mirrors: containers/image, docker/docker_image_src.go (newImageSource); errors of a registry:
-  docker/docker_client.go (`pinging container registry`, `reading manifest`) and docker/errors.go; of the network: Go's net, crypto/x509;
+* attempts by mirrors: containers/image, docker/docker_image_src.go (newImageSource); errors of a registry: docker/docker_client.go
+  (`pinging container registry`, `reading manifest`, `is blocked in`) and docker/errors.go (registryHTTPResponseToError: the message
+  without its code where it is the default one); of the network: Go's net, crypto/x509;
+* the words of CRI-O around them: internal/storage/image.go (pullImageImplementation; since cri-o#9367 an image that cannot be
+  pulled is then tried as an artifact);
 * a command that an image lacks: CRI-O reports it when the container is created (crun, src/libcrun/container.c), containerd when it
   is started (runc, libcontainer/standard_init_linux.go);
 * currentConfig and desiredConfig of nodes: machine-config-operator, pkg/daemon/constants/constants.go.
@@ -36,16 +40,17 @@ WORDS = {
     "signed by unknown authority",
     "name": 'pinging container registry {host}: Get "https://{host}/v2/": tls: failed to verify certificate: x509: certificate is '
     "valid for other.example.com, not {name}",
-    "unauthorized": "reading manifest {digest} in {place}: unauthorized: authentication required",
-    "forbidden": "reading manifest {digest} in {place}: StatusCode: 403, access forbidden",
-    "denied": "reading manifest {digest} in {place}: denied: requested access to the resource is denied",
+    "unauthorized": "reading manifest {digest} in {place}: authentication required",
+    "forbidden": 'reading manifest {digest} in {place}: StatusCode: 403, "access forbidden"',
+    "denied": "reading manifest {digest} in {place}: requested access to the resource is denied",
     "missing": "reading manifest {digest} in {place}: manifest unknown",
-    "absent": "reading manifest {digest} in {place}: name unknown: repository name not known to registry",
+    "absent": "reading manifest {digest} in {place}: repository name not known to registry",
     "timeout": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp 192.0.2.1:443: i/o timeout',
     "deadline": 'pinging container registry {host}: Get "https://{host}/v2/": context deadline exceeded',
     "dns": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp: lookup {name} on 10.0.0.10:53: no such host',
     "http": 'pinging container registry {host}: Get "https://{host}/v2/": http: server gave HTTP response to HTTPS client',
-    "disk": 'writing blob: storing blob to file "/var/tmp/storage123/1": write /var/tmp/storage123/1: no space left on device',
+    "disk": 'writing blob: storing blob to file "/var/tmp/container_images_storage123/1": write '
+    "/var/tmp/container_images_storage123/1: no space left on device",
     "odd": "the moon is in the wrong quarter",
 }
 
@@ -175,21 +180,32 @@ class Kubelets:
             self._say(key, "Normal", "Pulled", self._pulled(image), 3)
             self._run(key, image)
             return
-        prefix = (
-            "rpc error: code = Unknown desc = "
-            if self.cluster.kubernetes < (1, 31)
-            else "unable to pull image or OCI artifact: pull image err: "
-        )
-        said = f"{prefix}initializing source docker://{image}: {error}" if "blob" not in error else f"{prefix}{error}"
+        said = self._by_runtime(image, error)
         self._say(key, "Warning", "Failed", f'Failed to pull image "{image}": {said}', 2)
         self._say(key, "Warning", "Failed", "Error: ErrImagePull", 2, more="b")
         back_off = f'Back-off pulling image "{image}"'
         if step % 2:
             self._waits(key, "ErrImagePull", said)
         else:
-            more = f": ErrImagePull: {said}" if self.cluster.kubernetes >= (1, 31) else ""
+            more = f": ErrImagePull: {said}" if self.cluster.kubernetes >= (1, 32) else ""
             self._waits(key, "ImagePullBackOff", back_off + more)
             self._say(key, "Normal", "BackOff", back_off, 4)
+
+    def _by_runtime(self, image: str, error: str) -> str:
+        if self.cluster.release is None:  # containerd, core/remotes/docker/resolver.go
+            host, _, place = image.partition("@")[0].partition("/")
+            asked = f'Head "https://{host}/v2/{place}/manifests/{image.partition("@")[2]}"'
+            request = f"failed to do request: {asked}: {error.rpartition(chr(34) + ': ')[2]}"
+            return f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {request}'
+        code = "rpc error: code = Unknown desc = " if self.cluster.kubernetes < (1, 28) else ""
+        writing = error.startswith("writing blob")
+        pulling = f"copying system image from manifest list: {error}" if writing else error
+        if self.cluster.kubernetes < (1, 33):
+            return f"{code}{pulling}"
+        pulling = pulling if writing else f"initializing source docker://{image}: {error}"
+        no_artifact = "image reference: reference is a container image, not an OCI artifact"
+        artifact = no_artifact if writing else f"get manifest: build image source: {error}"
+        return f"unable to pull image or OCI artifact: pull image err: {pulling}; artifact err: {artifact}"
 
     def _error(self, node: Node, image: str) -> str:
         """Return the error of a pull, by the rules that the node has; empty for one that succeeds."""
@@ -201,15 +217,18 @@ class Kubelets:
         source = _said("dns", name, digest)  # the site is disconnected
         if not mirrors or mirrors == [name]:
             return _said(node.fault, name, digest) if node.fault and not node.pool else source
-        failed = " ".join(f"[{each}@{digest}: {_said(node.fault, each, digest)}]" for each in mirrors)
-        if self.never(name):  # containers/image does not try the source of a registry that is blocked
-            return _said(node.fault, mirrors[-1], digest)
+        if node.fault == "disk":  # the manifest was read
+            return _said(node.fault, name, digest)
+        failed = "\n".join(f"[{each}@{digest}: {_said(node.fault, each, digest)}]" for each in mirrors)
+        for blocked in self._blocked(name):
+            both = "/etc/containers/registries.conf or /root/.config/containers/registries.conf.d"
+            source = f"registry {blocked} is blocked in {both}"
         return f"(Mirrors also failed: {failed}): {image}: {source}"
 
-    def never(self, name: str) -> bool:
-        """Return whether the rules of a source are NeverContactSource."""
+    def _blocked(self, name: str) -> Iterator[str]:
         rules = self.cluster.simulator.machines.rules()
-        return any(rule.get("mirrorSourcePolicy") == "NeverContactSource" and _covers(rule["source"], name) for rule in rules)
+        never = (rule["source"] for rule in rules if rule.get("mirrorSourcePolicy") == "NeverContactSource")
+        return (source for source in never if _covers(source, name))
 
     def _mirrors(self, node: Node, name: str) -> Iterator[str]:
         notes = self.cluster.get("Node", node.name)["metadata"].get("annotations") or {}
@@ -221,14 +240,16 @@ class Kubelets:
                 return
 
     def _pulled(self, image: str) -> str:
-        took = "1.234567s" if self.cluster.kubernetes >= (1, 15) else ""
-        waited = " (1.3s including waiting)" if self.cluster.kubernetes >= (1, 28) else ""
+        took = "1.234567s" if self.cluster.kubernetes >= (1, 19) else ""
+        waited = " (1.3s including waiting)" if self.cluster.kubernetes >= (1, 23) else ""
         size = ". Image size: 1234 bytes." if self.cluster.kubernetes >= (1, 30) else ""
         return f'Successfully pulled image "{image}"{f" in {took}" if took else ""}{waited}{size}'
 
     def _run(self, key: Key, image: str) -> None:
         if self.cluster.release is not None:  # CRI-O
-            said = "container create failed: executable file `/hub-import-pull-test` not found: No such file or directory"
+            said = (
+                "container create failed: executable file `/hub-import-pull-test` not found in $PATH: No such file or directory"
+            )
             self._waits(key, "CreateContainerError", said)
             return
         ended = {

@@ -6,6 +6,7 @@ The kubelets' side is tests/fakes/cluster_kubelets.py, which cites Kubernetes, C
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from importer.diagnose.collect import collect
 from importer.pulls.objects import NAME, TEMPORARY_LABEL, Owner, namespace
 from importer.pulls.testing import Patience, run
 from tests.fakes.cluster import FakeCluster, Fault
+from tests.fakes.cluster_kubelets import WORDS
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -164,7 +166,7 @@ CAUSES = [
 
 
 @pytest.mark.parametrize("case", CAUSES)
-@pytest.mark.parametrize("place", [("4.18", ""), *more([("4.8", ""), ("4.14", "NeverContactSource")])])
+@pytest.mark.parametrize("place", [("4.20", ""), *more([("4.8", ""), ("4.14", "NeverContactSource"), ("4.18", "")])])
 def test_the_words_of_the_kubelet_have_the_cause_of_doctor(tmp_path, case, place):
     (fault, code), (release, policy) = case, place
     with Site(tmp_path, release, policy) as site:
@@ -179,7 +181,8 @@ def test_the_words_of_the_kubelet_have_the_cause_of_doctor(tmp_path, case, place
         assert bad.severity == "error"
         assert "worker/arm64" in bad.subject
         assert any("worker-1" in line for line in bad.evidence)
-        assert any("pulling" in line or "initializing" in line or "blob" in line for line in bad.evidence)
+        own_words = max(re.split(r"\{\w+\}", WORDS[fault]), key=len)
+        assert any(own_words in line for line in bad.evidence)
         assert site.left == ([], False)
 
 

@@ -52,6 +52,15 @@ def failed(image, mirror_said, last=""):
     return f'Failed to pull image "{image}": rpc error: code = Unknown desc = (Mirrors also failed: [{HOST}/ubi@{DIGEST}: {mirror_said}]): {end}'
 
 
+def twice(said):
+    """Return what CRI-O says since it tries an image that cannot be pulled as an artifact."""
+    start, _, error = said.partition("rpc error: code = Unknown desc = ")
+    image = start.split('"')[1]
+    first = f"unable to pull image or OCI artifact: pull image err: initializing source docker://{image}: {error}"
+    return f"{start}{first}; artifact err: get manifest: build image source: {error}"
+
+
+BLOCKED = "is blocked in /etc/containers/registries.conf or /root/.config/containers/registries.conf.d"
 BY_DIGEST, BY_TAG = f"{CARRIED}@{DIGEST}", f"{CARRIED}:9.4"
 OTHER = "nvcr.io/nvidia/driver:550"
 LOOKUP = "rpc error: code = Unknown desc = pinging container registry nvcr.io: dial tcp: lookup nvcr.io: no such host"
@@ -83,6 +92,22 @@ CAUSES = {
         waits(BY_DIGEST, f"rpc error: reading manifest {DIGEST} in {HOST}/ubi: manifest unknown"),
         [rule()],
         "image-not-in-mirror",
+    ),
+    "the mirror lacks it, and the source is blocked": (
+        waits(BY_DIGEST, failed(BY_DIGEST, "manifest unknown", f"{BY_DIGEST}: registry {CARRIED} {BLOCKED}")),
+        [rule()],
+        "image-not-in-mirror",
+    ),
+    # CRI-O, internal/storage/image.go (pullImageImplementation)
+    "as an image and as an artifact": (
+        waits(BY_DIGEST, twice(failed(BY_DIGEST, "manifest unknown"))),
+        [rule()],
+        "image-not-in-mirror",
+    ),
+    "as an image and as an artifact, by the mirrors of an unreachable source": (
+        waits(BY_DIGEST, twice(failed(BY_DIGEST, "the moon is full"))),
+        [rule()],
+        "unknown",
     ),
     "the mirror is not trusted": (waits(BY_DIGEST, failed(BY_DIGEST, X509)), [rule()], "registry-untrusted"),
     "the mirror wants a credential": (waits(BY_DIGEST, failed(BY_DIGEST, "unauthorized")), [rule()], "pull-unauthorized"),
