@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -16,26 +17,20 @@ import msgspec
 from common.decoding import UNDECODABLE
 from common.errors import ContentError
 from common.oci.image import Digest
-from common.sbom.json_value import ABSENT, is_given
-from common.sbom.licences import first_stated
-from common.sbom.limits import (
-    MAX_DEPTH,
-    MAX_LICENCE,
-    MAX_NAME,
-    MAX_OBJECTS,
-    MAX_PACKAGES,
-    MAX_PURL,
-    MAX_SIZE,
-    MAX_TAG_VALUE,
-    MAX_TOOL,
-    MAX_VALUES,
-    MAX_VERSION,
-)
+from common.sbom.envelope import ABSENT, is_given
 from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Limits, see docs/reference/limits.md.
+MAX_SIZE = 64 * 1024 * 1024  # bytes of one document, decompressed and without its envelope
+MAX_TAG_VALUE = 16 * 1024 * 1024  # bytes of one document in SPDX tag-value, which is read line by line
+MAX_PACKAGES = 100_000  # of one document
+MAX_OBJECTS = 1_000_000  # JSON objects within the packages of one document: each reference of a package is one
+MAX_VALUES = 2_500_000  # commas there
+MAX_DEPTH = 8  # CycloneDX components within components
+MAX_NAME, MAX_VERSION, MAX_LICENCE, MAX_PURL, MAX_TOOL = 200, 100, 500, 500, 100  # characters that are kept
 _SNIFFED = 64 * 1024
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 MAX_HEAD = 1024 * 1024  # bytes of what a document says about itself; real ones have some kilobytes
@@ -122,7 +117,10 @@ def _package(name: str | None, version: str | None, licence: str, purl: str | No
 
 
 def _licence(*texts: str | None) -> str:
-    return first_stated(*(sanitize(text, MAX_LICENCE) for text in texts))
+    """Return the first licence that says something; NONE before NOASSERTION where none does."""
+    cleaned = [sanitize(text, MAX_LICENCE) for text in texts]
+    stated = next((text for text in cleaned if text and text not in {_NOASSERTION, _NONE}), "")
+    return stated or (_NONE if _NONE in cleaned else _NOASSERTION)
 
 
 def _listed(raw: msgspec.Raw) -> list[msgspec.Raw]:
@@ -405,3 +403,27 @@ def _cyclonedx_tool(raw: msgspec.Raw) -> str:
         return ""
     tools = found if isinstance(found, list) else found.components or []
     return sanitize(", ".join("-".join(part for part in (t.name, t.version) if part) for t in tools), MAX_TOOL)
+
+
+# Licences: SPDX expressions, names, or nothing.
+
+_NOASSERTION = "NOASSERTION"  # SPDX 2.3, 7.13: the publisher says nothing; NONE says that there is no licence
+_NONE = "NONE"
+_MAX_EXPRESSION = 500  # characters: one of a container's base layer has some hundred
+_MAX_PARTS = 32  # licences of one expression that are counted apart
+# SPDX 2.3, annex D: an identifier, with `+` for later versions, or a reference to a licence of the same or another document.
+_OPERATOR = re.compile(r"\s+(?:AND|OR)\s+")
+_SIMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:+-]*(?: WITH [A-Za-z0-9][A-Za-z0-9.:+-]*)?")
+
+
+@lru_cache(maxsize=4096)
+def identifiers(licence: str) -> tuple[str, ...]:
+    """Return the licences of an expression, each once and sorted; a text that is no expression as it is."""
+    # Names such as `Apache License, Version 2.0` are common in CycloneDX: they must not fall into words.
+    if len(licence) > _MAX_EXPRESSION:
+        return (licence,)
+    plain = licence.replace("(", " ").replace(")", " ")
+    parts = [" ".join(part.split()) for part in _OPERATOR.split(plain.strip())]
+    if len(parts) > _MAX_PARTS or not all(_SIMPLE.fullmatch(part) for part in parts):
+        return (licence,)
+    return tuple(sorted(set(parts)))

@@ -14,14 +14,20 @@ import msgspec
 from common.decoding import UNDECODABLE
 from common.errors import ContentError
 from common.oci.image import Digest
-from common.sbom.json_value import ABSENT, is_given
-from common.sbom.limits import MAX_SUBJECTS, MAX_SUBJECTS_SIZE
 from common.serialization import is_json, without_mark
 
+MAX_SUBJECTS = 1_000  # of one statement
+MAX_SUBJECTS_SIZE = 1024 * 1024  # bytes of them
+ABSENT = msgspec.Raw()  # of values that are decoded later, or never: msgspec has no union of Raw with None
 STATEMENT = "application/vnd.in-toto+json"
 # Predicate types of SPDX and CycloneDX, with the versions and paths that cosign, BuildKit and Trivy append.
 _PREDICATES = ("https://spdx.dev/Document", "https://cyclonedx.org/bom", "https://cyclonedx.org/schema")
 _HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Say whether there is a value; null is none."""
+    return memoryview(raw)[:5].tobytes() not in {b"", b"null"}
 
 
 class _Envelope(msgspec.Struct, rename="camel"):

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from common.archive.inventory import ImageRecord, Problem, ProblemCode, packages_of
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, MediumGoneError
 from common.oci.compression import decompressed
-from common.sbom.document import Document, Package, read
+from common.sbom.document import MAX_SIZE, Document, Package, identifiers, read
 from common.sbom.envelope import unwrapped
 from common.sbom.find import Images, carried
-from common.sbom.licences import identifiers
-from common.sbom.limits import MAX_DISTINCT, MAX_LICENCES, MAX_PAIRS, MAX_WRAPPED
 from common.text import counted
 
 if TYPE_CHECKING:
@@ -28,6 +26,12 @@ if TYPE_CHECKING:
     from common.oci.image import Digest
     from common.progress import Progress
     from common.sbom.find import Carried
+
+# Limits, see docs/reference/limits.md.
+MAX_WRAPPED = MAX_SIZE // 3 * 4 + 1024 * 1024  # bytes of one document in base64, with signatures
+MAX_DISTINCT = 500_000  # packages of a result
+MAX_LICENCES = 50_000  # licences of a result
+MAX_PAIRS = 2_000_000  # of a package, as often as it has licences, and an image that has it, of a result
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from common.oci.compression import decompressed
 from common.oci.image import Descriptor, digest_of, parse_digest
 from common.oci.image_file import ImageFile
 from common.registry.settings import RegistrySettings
+from common.sbom.document import identifiers
 from common.sbom.document import read as read_sbom
 from common.sbom.envelope import unwrapped
-from common.sbom.licences import identifiers
 from common.serialization import pretty_json
 from common.text import is_visible
 from exporter.archive import output

@@ -14,7 +14,7 @@ import zstandard
 
 from common.archive.reader import Archive
 from common.oci.image import Digest, hex_of
-from common.sbom import limits
+from common.sbom import software
 from tests.fakes import sboms
 from tests.fakes.archives import noise
 from tests.fakes.commands import run
@@ -262,7 +262,7 @@ BROKEN = {
     "xml": (b"<bom xmlns='http://cyclonedx.org/schema/bom/1.5'/>", "an SBOM as XML is not read"),
     "cut": (b'{"spdxVersion":"SPDX-2.3","packages":[{"na', "not JSON as an SBOM has it"),
     "syft": (b'{"artifacts":[],"schema":{"version":"16"}}', "the format of syft is not read"),
-    "bomb": (gzip.compress(b" " * (limits.MAX_WRAPPED + 1), 1), "grows past its limit"),
+    "bomb": (gzip.compress(b" " * (software.MAX_WRAPPED + 1), 1), "grows past its limit"),
     "deep": (b'{"bomFormat":"CycloneDX","components":' + b"[" * 100_000, "not JSON as an SBOM has it"),
 }
 

@@ -9,9 +9,8 @@ import pytest
 
 from common.errors import ContentError
 from common.oci.image import digest_of
-from common.sbom.document import read
+from common.sbom.document import identifiers, read
 from common.sbom.envelope import unwrapped
-from common.sbom.licences import identifiers
 from tests.fakes import sboms
 from tests.fakes.sboms import component, dumped, licensed, package
 

@@ -11,7 +11,7 @@ import pytest
 from common.archive.inventory import ImageKind, ImageRecord
 from common.errors import ContentError
 from common.oci.image import Descriptor, digest_of
-from common.sbom import document, limits, software
+from common.sbom import document, envelope, software
 from common.sbom.document import Package, read
 from common.sbom.envelope import unwrapped
 from common.sbom.find import Carriage, Carried
@@ -37,23 +37,23 @@ CYCLONEDX = b'{"bomFormat":"CycloneDX","specVersion":"1.6","components":[%b]}'
 
 
 def test_more_packages_than_any_image_has():
-    assert refused(spdx(b",".join([b"{}"] * (limits.MAX_PACKAGES + 1)))) == "more than 100000 packages"
+    assert refused(spdx(b",".join([b"{}"] * (document.MAX_PACKAGES + 1)))) == "more than 100000 packages"
 
 
 @pytest.mark.more
 def test_as_many_packages_as_are_read():
-    assert len(read(spdx(b",".join([b"{}"] * limits.MAX_PACKAGES))).packages) == limits.MAX_PACKAGES
-    nested = b'{"components":[' + b",".join([b"{}"] * (limits.MAX_PACKAGES - 1)) + b"]}"
-    assert len(read(CYCLONEDX % nested).packages) == limits.MAX_PACKAGES
+    assert len(read(spdx(b",".join([b"{}"] * document.MAX_PACKAGES))).packages) == document.MAX_PACKAGES
+    nested = b'{"components":[' + b",".join([b"{}"] * (document.MAX_PACKAGES - 1)) + b"]}"
+    assert len(read(CYCLONEDX % nested).packages) == document.MAX_PACKAGES
     assert refused(CYCLONEDX % (nested + b",{}")) == "more than 100000 packages"
 
 
 @pytest.mark.more
 def test_objects_and_values_within_packages():
-    references = b'{"externalRefs":[%b]}' % b",".join([b"{}"] * (limits.MAX_OBJECTS - 1))
+    references = b'{"externalRefs":[%b]}' % b",".join([b"{}"] * (document.MAX_OBJECTS - 1))
     assert len(read(spdx(references)).packages) == 1
     assert "JSON objects" in refused(spdx(references + b",{}"))
-    values = b'{"x":[%b]}' % b",".join([b"0"] * (limits.MAX_VALUES + 1))
+    values = b'{"x":[%b]}' % b",".join([b"0"] * (document.MAX_VALUES + 1))
     assert len(read(spdx(values)).packages) == 1
     assert "values" in refused(spdx(values + b",{}"))
 
@@ -61,11 +61,11 @@ def test_objects_and_values_within_packages():
 @pytest.mark.more
 def test_bytes_of_a_document():
     raw = spdx(b"")
-    assert read(raw + b" " * (limits.MAX_SIZE - len(raw))).packages == []
-    assert str(limits.MAX_SIZE) in refused(raw + b" " * (limits.MAX_SIZE - len(raw) + 1))
+    assert read(raw + b" " * (document.MAX_SIZE - len(raw))).packages == []
+    assert str(document.MAX_SIZE) in refused(raw + b" " * (document.MAX_SIZE - len(raw) + 1))
     text = b"SPDXVersion: SPDX-2.3\nPackageName: a\n"
-    assert len(read(text + b"\n" * (limits.MAX_TAG_VALUE - len(text))).packages) == 1
-    assert "tag-value" in refused(text + b"\n" * (limits.MAX_TAG_VALUE - len(text) + 1))
+    assert len(read(text + b"\n" * (document.MAX_TAG_VALUE - len(text))).packages) == 1
+    assert "tag-value" in refused(text + b"\n" * (document.MAX_TAG_VALUE - len(text) + 1))
 
 
 def test_what_a_document_says_about_itself():
@@ -79,7 +79,7 @@ def test_what_a_document_says_about_itself():
 
 
 @pytest.mark.parametrize(
-    ("depth", "good"), [(limits.MAX_DEPTH, True), (limits.MAX_DEPTH + 1, False), (400, False), (100_000, False)]
+    ("depth", "good"), [(document.MAX_DEPTH, True), (document.MAX_DEPTH + 1, False), (400, False), (100_000, False)]
 )
 def test_components_within_components(depth, good):
     nested = '{"name":"a","components":[' * depth + '{"name":"b"}' + "]}" * depth
@@ -94,9 +94,9 @@ def test_subjects_of_a_statement():
     def made(count: int) -> bytes:
         return sboms.dumped(sboms.statement(sboms.SPDX_PREDICATE, sboms.spdx([]), *[DIGEST] * count))
 
-    assert unwrapped(made(limits.MAX_SUBJECTS)).subjects == {DIGEST}
+    assert unwrapped(made(envelope.MAX_SUBJECTS)).subjects == {DIGEST}
     with pytest.raises(ContentError, match="subjects"):
-        unwrapped(made(limits.MAX_SUBJECTS + 1))
+        unwrapped(made(envelope.MAX_SUBJECTS + 1))
 
 
 def test_digests_of_a_subject():
@@ -107,15 +107,15 @@ def test_digests_of_a_subject():
         subject = b'[{"digest":{%b}}%b]' % (digests, b" " * (size - len(digests) - 15))
         return b'{"predicateType":"https://spdx.dev/Document","predicate":{},"subject":%b}' % subject
 
-    assert unwrapped(made(limits.MAX_SUBJECTS_SIZE)).subjects == frozenset()
-    with pytest.raises(ContentError, match=f"the limit is {limits.MAX_SUBJECTS_SIZE}"):
-        unwrapped(made(limits.MAX_SUBJECTS_SIZE + 1))
+    assert unwrapped(made(envelope.MAX_SUBJECTS_SIZE)).subjects == frozenset()
+    with pytest.raises(ContentError, match=f"the limit is {envelope.MAX_SUBJECTS_SIZE}"):
+        unwrapped(made(envelope.MAX_SUBJECTS_SIZE + 1))
 
 
 def test_long_texts_are_cut():
-    lengths = (limits.MAX_NAME, limits.MAX_VERSION, limits.MAX_LICENCE, limits.MAX_PURL)
-    purl = "pkg:rpm/" + "p" * (limits.MAX_PURL - 8)
-    exact = sboms.package("n" * limits.MAX_NAME, "v" * limits.MAX_VERSION, "l" * limits.MAX_LICENCE, purl)
+    lengths = (document.MAX_NAME, document.MAX_VERSION, document.MAX_LICENCE, document.MAX_PURL)
+    purl = "pkg:rpm/" + "p" * (document.MAX_PURL - 8)
+    exact = sboms.package("n" * document.MAX_NAME, "v" * document.MAX_VERSION, "l" * document.MAX_LICENCE, purl)
     longer = {key: value + "x" * 10_000 if isinstance(value, str) else value for key, value in exact.items()}
     longer["externalRefs"] = [{"referenceType": "purl", "referenceLocator": purl + "x" * 10_000}]
     for each, cut in ((exact, False), (longer, True)):
@@ -163,9 +163,9 @@ def carried(*images: str) -> Software:
 
 def test_a_result_has_room_for_so_many():
     full = carried("one")
-    full.pairs = limits.MAX_PAIRS - 1
+    full.pairs = software.MAX_PAIRS - 1
     assert (full.has_room(1), full.has_room(2)) == (True, False)
-    full.packages = dict.fromkeys(range(limits.MAX_DISTINCT))
+    full.packages = dict.fromkeys(range(software.MAX_DISTINCT))
     assert not full.has_room(0)
 
 
@@ -179,10 +179,10 @@ def test_a_result_has_so_many_licences():
         ]
 
     found = carried("one")
-    assert found.takes(named(limits.MAX_LICENCES), 1)
-    assert not found.takes(named(limits.MAX_LICENCES + 1), 1)
+    assert found.takes(named(software.MAX_LICENCES), 1)
+    assert not found.takes(named(software.MAX_LICENCES + 1), 1)
     # As often as it has licences: the lists of images and operators of each licence are as long.
-    found.pairs = limits.MAX_PAIRS - 24
+    found.pairs = software.MAX_PAIRS - 24
     assert not found.takes(named(25), 1)
     found.pairs -= 1
     assert found.takes(named(25), 1)
@@ -227,7 +227,7 @@ def test_the_page_reads_so_much():
     assert selection.takes(page.MAX_LARGEST, page.MAX_READ - page.MAX_LARGEST)
     assert not selection.takes(page.MAX_LARGEST + 1, 0)
     assert not selection.takes(1, page.MAX_READ)
-    assert Selection().takes(limits.MAX_WRAPPED, limits.MAX_WRAPPED)
+    assert Selection().takes(software.MAX_WRAPPED, software.MAX_WRAPPED)
 
 
 @pytest.mark.parametrize("more_than", [0, 1])
