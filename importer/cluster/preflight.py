@@ -49,7 +49,7 @@ from importer.cluster.readiness.readiness import (
 )
 from importer.cluster.resources.build import DELETED_IN_GUESTS, OTHER_NAME, reserved_names
 from importer.cluster.resources.catalog_source import is_default
-from importer.cluster.resources.mirror_rules import FIELD, listed, rules_of
+from importer.cluster.resources.mirror_rules import FIELD, covers, listed, rules_of
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
 
@@ -62,17 +62,6 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.writing import Change
-
-
-# Matching of images by the scopes, and of hosts by the noProxy lists, in which a cluster names registries.
-
-
-def covers(scope: str, name: str) -> bool:
-    """Return whether a scope (`*.host`, `host[:port]`, a path, an image) covers an image, or a registry's host."""
-    # containers-policy.json(5), *docker:* scopes
-    if scope.startswith("*."):
-        return name.partition("/")[0].partition(":")[0].endswith(scope[1:])
-    return name == scope or name.startswith((f"{scope}/", f"{scope}@"))
 
 
 _OPTIONAL = frozenset(

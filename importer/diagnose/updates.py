@@ -15,10 +15,9 @@ from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import MANAGED_NAMESPACE as MANAGED
 from importer.cluster.kinds import short
 from importer.cluster.nodes import RULES_MISSING
-from importer.cluster.preflight import covers
 from importer.cluster.readiness.update_service import failing, untrusted
 from importer.cluster.release import Release
-from importer.cluster.resources.mirror_rules import Precedence
+from importer.cluster.resources.mirror_rules import Precedence, covers
 from importer.cluster.resources.openshift_release import SIGNATURE_LABEL, has_signature, key_prefix
 from importer.cluster.updates.outlook import channel_for
 from importer.cluster.updates.reading import GATES

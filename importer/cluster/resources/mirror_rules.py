@@ -218,6 +218,13 @@ def _below(broader: str, source: str) -> str | None:
     return source.removeprefix(name) if name.endswith(broader[1:]) else None
 
 
+def covers(scope: str, name: str) -> bool:
+    """Return whether a scope (`*.host`, `host[:port]`, a path, an image) covers an image, or a registry's host."""
+    # The scopes of signature policies (containers-policy.json(5), *docker:*) match as the sources of mirror rules do, and a
+    # repository covers its images by digest.
+    return name == scope or name.startswith(f"{scope}@") or _below(scope, name) is not None
+
+
 # Wanted rules: those that lead each image of an archive to its mirror.
 
 # A CatalogSource names the mirror itself, and runtimes look for signatures where they find the image: neither needs a rule.
