@@ -7,19 +7,22 @@ that cannot decide keep.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import HubError
 from common.oci.image import PREFIX, Digest
 from common.oci.reference import Reference
+from common.text import counted
 from importer.prune.known import ATTACHED_TAG, RELEASES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from importer.prune.known import Known, KnownArchive, OwnImage
+
+    _Place = tuple[str, Digest]  # a repository, and an image there
 
 
 _STABLE = re.compile(r"hub-sha256-([0-9a-f]{64})", re.ASCII)  # common/mapping.py, stable_tag
@@ -97,6 +100,7 @@ class _Rules:
         self.brought: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)  # tags, by one that is trusted
         self.own: defaultdict[str, set[Digest]] = defaultdict(set)  # what a record that is trusted lists
         self.listed: defaultdict[str, set[Digest]] = defaultdict(set)  # what any record lists
+        self.there = {(name, digest) for name, one in state.items() for digest in one.tags.values()}  # under any tag
         for archive in known.archives:
             for image in archive.images:
                 self.listed[image.repository].update(image.documents)
@@ -137,22 +141,30 @@ class _Rules:
 
     def by_archives(self, policy: Policy) -> None:
         """Keep what the newest archives of each group need, and archives that are named, or whose catalog is served."""
-        newest = _newest(self.known.archives, policy.keep_last)
+        newest = _newest(self.known.archives, policy.keep_last, self.there)
         served = dict(self._served())
+        reasons = self.decision.archives
         for archive in self.known.archives:
             if archive.digest in policy.named:
-                self.decision.archives[archive.digest] = "named"
+                reasons[archive.digest] = "named"
                 for image in archive.images:
                     self._keep(image, f"archive {_named(archive)} is named")
                 continue
+            lost = (image for image in archive.images if (image.repository, image.digest) not in self.there)
+            lacking = Counter(group for image in lost for group in image.groups)
             for image in archive.images:
                 for group in image.groups:
-                    if archive.created >= newest.get(group, ""):
-                        why = f"archive {_named(archive)}: among the newest {policy.keep_last} of {group}"
-                        self.decision.archives.setdefault(archive.digest, f"among the newest {policy.keep_last}")
+                    if archive.created >= newest.get(group, "") and lacking[group]:
+                        reason = f"incomplete: the mirror lacks {counted(lacking[group], 'image')}"
+                        why = f"archive {_named(archive)}: {reason} of {group}"
+                        reasons[archive.digest] = reason
+                    elif archive.created >= newest.get(group, ""):
+                        reason = f"among the newest {policy.keep_last}"
+                        why = f"archive {_named(archive)}: {reason} of {group}"
+                        reasons.setdefault(archive.digest, reason)
                     elif (archive.digest, group) in served:
                         why = f"{group} is served: {served[archive.digest, group]}"
-                        self.decision.archives.setdefault(archive.digest, why)
+                        reasons.setdefault(archive.digest, why)
                     else:
                         continue
                     self._keep(image, why)
@@ -294,10 +306,13 @@ class _Rules:
 
         Harbor deletes such a manifest with its index, and Quay and zot collect it.
         """
-        parents: defaultdict[Digest, set[Digest]] = defaultdict(set)
-        for digest, document in self.known.documents.items():
-            for child in document.children:
-                parents[child].add(digest)
+        parents: defaultdict[_Place, set[Digest]] = defaultdict(set)
+        # An index that was lost holds none of its manifests.
+        for image in (one for one in self.images if (one.repository, one.digest) in self.there):
+            for digest in image.documents:
+                known = self.known.documents.get(digest)
+                for child in known.children if known else ():
+                    parents[image.repository, child].add(digest)
         changed = True
         while changed:
             changed = False
@@ -305,9 +320,9 @@ class _Rules:
                 kept = self.decision.kept[image.repository]
                 if image.digest in kept or kept.keys().isdisjoint(image.documents):
                     continue
-                tagged = set(self._tags(image.repository).values())
                 for one in image.documents[:-1]:
-                    if one in kept and one not in tagged and parents[one].isdisjoint(kept):
+                    place = (image.repository, one)
+                    if one in kept and place not in self.there and parents[place].isdisjoint(kept):
                         self._keep(image, f"a part of it is kept: {kept[one]}")
                         changed = True
                         break
@@ -325,28 +340,30 @@ class _Rules:
                     yield f"{repository}:{tag}"
 
 
-def _newest(archives: Sequence[KnownArchive], keep_last: int) -> dict[str, str]:
+def _newest(archives: Sequence[KnownArchive], keep_last: int, there: Collection[_Place]) -> dict[str, str]:
     """Return for each group the time of the oldest archive that is kept of it. Archives of one time are kept together.
 
     An archive that has nothing of a group which an older one lacks does not count: a re-request brings a few images again, and
-    would push out the archive that it repairs.
+    would push out the archive that it repairs. Nor does one of which the mirror lacks an image by now: an older one may be the
+    only one that can be installed. `there`: the images that the mirror has.
     """
-    found: defaultdict[str, dict[tuple[str, Digest], set[tuple[str, Digest]]]] = defaultdict(dict)
+    found: defaultdict[str, dict[tuple[str, Digest], set[_Place]]] = defaultdict(dict)
     # A record that nobody signed must not push out those that were: its own content is kept anyway.
     for archive in (one for one in archives if one.trusted):
         for image in archive.images:
             for group in image.groups:
                 content = found[group].setdefault((archive.created, archive.digest), set())
                 content.add((image.repository, image.digest))
-    return {group: _oldest_kept(content, keep_last) for group, content in found.items()}
+    return {group: _oldest_kept(content, keep_last, there) for group, content in found.items()}
 
 
-def _oldest_kept(content: Mapping[tuple[str, Digest], set[tuple[str, Digest]]], keep_last: int) -> str:
+def _oldest_kept(content: Mapping[tuple[str, Digest], set[_Place]], keep_last: int, there: Collection[_Place]) -> str:
     """Return the time of the archive with which `keep_last` are reached; `content`: of one group, by time and archive."""
     newest_first = sorted(content, reverse=True)
     count = 0
     for position, one in enumerate(newest_first):
-        if not any(content[one] <= content[older] for older in newest_first[position + 1 :]):
+        # Each image has a tag that no other one takes (stable_tag), so what no tag leads to was deleted.
+        if content[one].issubset(there) and not any(content[one] <= content[older] for older in newest_first[position + 1 :]):
             count += 1
         if count == keep_last:
             return one[0]

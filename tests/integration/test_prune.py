@@ -149,6 +149,19 @@ def test_what_the_newest_archives_do_not_need_is_deleted(site, archives):
     assert any("garbage-collect" in line for line in result.space)
 
 
+def test_a_newest_archive_that_lost_an_image_deletes_no_complete_one(site, archives):
+    site.push(*archives)
+    repository = site.repository("org/app")
+    lost = root(archives[2])
+    del repository.manifests[lost]
+    repository.tags = {tag: one for tag, one in repository.tags.items() if one != lost}
+    plan = site.plan(keep_last=1)
+    assert [(one.repository, one.digest) for one in plan.deletions] == [("ocp/org/app", root(archives[0]))]
+    assert [one.kept for one in plan.archives] == ["", "among the newest 1", "incomplete: the mirror lacks 1 image"]
+    site.push(archives[2])
+    assert len(site.plan(keep_last=1).deletions) == 2
+
+
 def test_a_plan_is_stable_and_can_be_read(site, archives, tmp_path):
     site.push(*archives)
     first, second = site.plan(), site.plan()
@@ -515,7 +528,7 @@ def test_a_record_that_the_key_did_not_sign_neither_deletes_nor_pushes_out_other
     theirs = site.registry.add_image("ocp/org/theirs", image([noise("theirs", 100)]), "v1")
     assert theirs
     forged = dated(tmp_path, 28, {"quay.io/org/app:v9": [noise("theirs", 100)], "quay.io/org/shared:v1": [SHARED]})
-    store.write(head_of(forged.digest, site.mirror, ""), forged.inventory.created, forged.found.raw)
+    site.push(forged)
     without = {one.digest for one in site.plan().deletions}
     assert root(archives[2]) in without, "without a key the newest record counts"
     plan = site.plan(key=key)

@@ -32,6 +32,7 @@ class World:
     """A mirror, what archives brought, and what uses it."""
 
     random: random.Random
+    losing: bool = False  # whether parts of archives are lost
     documents: dict = field(default_factory=dict)
     blobs: dict = field(default_factory=dict)
     archives: list = field(default_factory=list)
@@ -107,7 +108,7 @@ class World:
         if not self.stored[repository]:
             return
         one = chance.choice(sorted(self.stored[repository]))
-        match chance.randrange(4):
+        match chance.randrange(5 if self.losing else 4):
             case 0:
                 self.tags[repository]["theirs"] = one
             case 1:
@@ -122,6 +123,8 @@ class World:
                 self.referrers[repository].setdefault(one, []).append(attached)
             case 3:
                 self.tags[repository]["v1"] = one  # a tag of ours, moved
+            case 4:
+                self.delete(repository, one)  # a part of an archive is lost
 
     def install(self):
         chance = self.random
@@ -152,17 +155,20 @@ class World:
     # The model.
 
     def needed(self, policy):
-        """Return repository and digest of everything that somebody pulls."""
+        """Return repository and digest of everything that somebody pulls, be it there or lost."""
         found = set()
         newest = {}
         for group in GROUPS:
-            editions = {}
+            editions, seen = {}, []
             for a in sorted(self.archives, key=lambda one: (one.created, one.digest)):
                 has = frozenset((i.repository, i.digest) for i in a.images if group in i.groups)
                 # One that brings nothing that an earlier one lacks is no edition of its own: it repairs that one.
-                if has and not any(has <= each for each in editions.values()):
+                # Nor is one of which an image was lost, with its tags.
+                whole = all(one in self.tags[name].values() for name, one in has)
+                if has and whole and not any(has <= each for each in seen):
                     editions[a.created, a.digest] = has
-            newest[group] = sorted(editions)[-policy.keep_last :][0][0] if editions else ""
+                seen.append(has)
+            newest[group] = sorted(editions)[-policy.keep_last][0] if len(editions) >= policy.keep_last else ""
         for archive in self.archives:
             for image in archive.images:
                 recent = any(archive.created >= newest[group] for group in image.groups)
@@ -194,7 +200,7 @@ class World:
                     if image.subject is not None and (image.repository, image.subject) in found:
                         found |= {(image.repository, one) for one in self.below(image.digest)}
                         found |= self.pulled_by_tag(image)
-        return {one for one in found if one[1] in self.stored[one[0]]}
+        return found
 
     def pulled_by_tag(self, image):
         """Return what a pull by a tag of an image gets, which may be another image by now."""
@@ -235,9 +241,9 @@ class World:
             changed = bool(lost)
 
 
-def world(seed):
+def world(seed, *, losing=False):
     chance = random.Random(seed)
-    made = World(chance)
+    made = World(chance, losing)
     made.make_documents()
     number = 0
     for _ in range(chance.randint(3, 14)):
@@ -261,10 +267,10 @@ def policy_of(made, seed):
 def test_nothing_that_is_needed_is_deleted(first):
     deleted = 0
     for seed in range(first * 300, first * 300 + 300):
-        made = world(seed)
+        made = world(seed, losing=seed % 2 == 1)
         policy = policy_of(made, seed)
         decision = decide(made.known, policy, Used(dict(made.used), dict(made.names)), made.state)
-        needed = made.needed(policy)
+        needed = {one for one in made.needed(policy) if one[1] in made.stored[one[0]]}
         for name, digests in decision.deleted.items():
             for one in digests:
                 made.delete(name, one)
@@ -278,13 +284,14 @@ def test_nothing_that_is_needed_is_deleted(first):
 def test_what_nothing_needs_is_deleted(first):
     """All that stays is needed, is below or above what is needed, or has a reason that the plan names."""
     for seed in range(first * 300, first * 300 + 300):
-        made = world(seed)
+        made = world(seed, losing=seed % 2 == 1)
         policy = policy_of(made, seed)
         decision = decide(made.known, policy, Used(dict(made.used), dict(made.names)), made.state)
         needed = made.needed(policy)
         own = {(i.repository, one) for a in made.archives for i in a.images for one in i.documents}
         doomed = {(name, one) for name, digests in decision.deleted.items() for one in digests}
-        for name, one in own - doomed - needed:
+        there = {(name, one) for name, one in own if one in made.stored[name]}  # all but what was lost
+        for name, one in there - doomed - needed:
             family = {each for each in made.stored[name] if one in made.below(each) or each in made.below(one)}
             near = {each for a in made.archives for i in a.images for each in i.documents if set(i.documents) & {*family, one}}
             # An image of which a part is needed is kept as a whole, and what its tags lead to by now.
@@ -295,13 +302,13 @@ def test_what_nothing_needs_is_deleted(first):
 @pytest.mark.parametrize("first", [0, *more(range(1, 10))])
 def test_interrupted_anywhere_and_run_again_it_ends_the_same(first):
     for seed in range(first * 60, first * 60 + 60):
-        made = world(seed)
+        made = world(seed, losing=seed % 2 == 1)
         policy = policy_of(made, seed)
         used = Used(dict(made.used), dict(made.names))
         whole = decide(made.known, policy, used, made.state)
         steps = [(name, one) for name, digests in whole.deleted.items() for one in digests]
         for cut in range(0, len(steps) + 1, 1 + len(steps) // 4):
-            again = world(seed)
+            again = world(seed, losing=seed % 2 == 1)
             for name, one in steps[:cut]:
                 again.stored[name].discard(one)
                 again.tags[name] = {tag: root for tag, root in again.tags[name].items() if root != one}

@@ -72,6 +72,31 @@ def test_a_catalog_that_was_pushed_again_is_the_one_that_its_tag_serves():
     assert gone(*site(first, third, second)) == everything(first)
 
 
+def without(state, repository, digest):
+    """Return the state of a mirror that lost an image: a registry was restored, or its retention deleted it."""
+    tags = {tag: one for tag, one in state[repository].tags.items() if one != digest}
+    return {**state, repository: RepositoryState(tags)}
+
+
+def test_an_archive_whose_content_was_lost_does_not_push_out_a_complete_one():
+    first, second, third = week(1), week(2), week(3)
+    known, state = site(first, second, third)
+    for number in (0, 1):
+        lost = third.images[number]
+        decision = decide(known, Policy(1), Used(), without(state, lost.repository, lost.digest))
+        assert {digest for found in decision.deleted.values() for digest in found} == everything(first)
+        assert decision.archives == {
+            second.digest: "among the newest 1",
+            third.digest: "incomplete: the mirror lacks 1 image",
+        }
+    # What an older one lacks changes nothing, and without a complete one all that is left stays.
+    lost = second.images[1]
+    assert gone(known, without(state, lost.repository, lost.digest)) == everything(first) | everything(second)
+    for each in (first, second, third):
+        state = without(state, APP, each.images[1].digest)
+    assert gone(known, state) == set()
+
+
 def test_a_catalog_pod_that_runs_by_the_manifest_of_its_architecture_keeps_what_the_catalog_offers():
     """The imageID of a pod may be the manifest of the node's architecture, and the tag leads to another week's by now."""
     first, second = week(1), week(2)
@@ -120,10 +145,12 @@ def test_an_index_has_the_manifests_that_any_archive_brought_of_it():
         )
         for number, documents in enumerate([(amd, root), (amd, arm, root)])
     )
-    new = OwnImage(named("a2"), APP, "r.example/op/app:v1", now, ("v1",), (now,), ImageKind.RELATED, (), ("catalog x",))
+    stable = f"hub-sha256-{now[7:]}"
+    new = OwnImage(named("a2"), APP, "r.example/op/app:v1", now, ("v1", stable), (now,), ImageKind.RELATED, (), ("catalog x",))
     for number, each in enumerate((*old, new)):
         known.archives.append(KnownArchive(each.archive, f"2026-01-0{number}", (each,)))
-    assert gone(known, {APP: RepositoryState({"v1": root})}) == set()
+    assert gone(known, {APP: RepositoryState({"v1": now, stable: now})}) == {root, amd, arm}
+    assert gone(known, {APP: RepositoryState({"v1": root, stable: now})}) == set()
 
 
 def test_records_that_contradict_each_other_end():
