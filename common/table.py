@@ -290,7 +290,7 @@ def _placed(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
         parts = _wrapped(cell, wide)
         longest, start = max(map(cells, parts)), max(column, end)
         if start + longest > width:
-            lines += _beside(block)
+            lines += _side_by_side(block)
             block, start = [], column if column + longest <= width else min(column, 2 * _GAP)
         # Only here is a cell cut: a single word longer than what is left of the line.
         if longest > wide:
@@ -298,10 +298,10 @@ def _placed(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
         block.append((start, parts))
         end = start + max(map(cells, parts)) + _GAP
         column += wide + _GAP
-    return [*lines, *_beside(block)] or [""]
+    return [*lines, *_side_by_side(block)] or [""]
 
 
-def _beside(block: Sequence[tuple[int, list[str]]]) -> list[str]:
+def _side_by_side(block: Sequence[tuple[int, list[str]]]) -> list[str]:
     """Return cells next to each other."""
     lines = []
     for parts in zip_longest(*(parts for _, parts in block), fillvalue=""):

@@ -324,7 +324,6 @@ class _Line:
         self.arguments = [each for index, each in enumerate(self.arguments) if index not in self._needless]
 
     def _place_registry(self, index: int, text: str, others: list[str], given: set[str]) -> None:
-
         if "registry" in self._arguments:
             return
         if "--registry" in self._known and "--registry" not in given:

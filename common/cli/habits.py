@@ -102,14 +102,8 @@ COMMANDS: tuple[Habit, ...] = (
 
 
 def options_named(name: str, program: str, command: str, value: str = "") -> Iterator[Habit]:
-    """Give the rows of an option for a command, in their order."""
-    for row in OPTIONS:
-        if (
-            any(name == each.partition("=")[0] for each in row.names)
-            and row.is_for(program, command)
-            and value not in row.unless
-        ):
-            yield row
+    """Return the rows of an option for a command, in their order."""
+    return (row for row in all_named(name) if row.is_for(program, command) and value not in row.unless)
 
 
 def meant(name: str, value: str | None, args: list[str], program: str, command: str) -> tuple[str, str | None]:

@@ -251,7 +251,7 @@ def _list(start: str, parts: _Parts, typed: str) -> str:
     version = _taken(parts, "--openshift-release")
     channel = next((each for each in parts.others if each not in _LISTED), "")
     if others & {"releases", "release", "updates"}:
-        words.append(f"--release {shlex.quote(channel) or ''}".rstrip() if channel else f"--release stable-{version or '4.N'}")
+        words.append(f"--release {shlex.quote(channel)}" if channel else f"--release stable-{version or '4.N'}")
     elif not parts.given & {"--catalog", "--image"} and not parts.imageset:
         index = f"registry.redhat.io/redhat/redhat-operator-index:v{version}" if version else "REF"
         words.append(f"--catalog {_first(parts.references, index)}")

@@ -123,7 +123,12 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-# Options of several groups.
+# Arguments and options of several commands.
+Archives = Annotated[
+    list[str],
+    typer.Argument(metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files; s3://BUCKET/PREFIX."),
+]
+Key = Annotated[Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")]
 Authfile = Annotated[
     Path | None,
     typer.Option(
@@ -132,29 +137,15 @@ Authfile = Annotated[
 ]
 RegistriesConf = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="registries.conf (version 2) to use.",
-        rich_help_panel=REGISTRIES,
-    ),
+    typer.Option(metavar="FILE", help="registries.conf (version 2) to use.", rich_help_panel=REGISTRIES),
 ]
 CaFile = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Further CA certificates to trust, PEM.",
-        rich_help_panel=REGISTRIES,
-    ),
+    typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.", rich_help_panel=REGISTRIES),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(
-        min=1,
-        max=64,
-        metavar="N",
-        help="Transfers at the same time.",
-        rich_help_panel=REGISTRIES,
-    ),
+    typer.Option(min=1, max=64, metavar="N", help="Transfers at the same time.", rich_help_panel=REGISTRIES),
 ]
 
 
@@ -198,33 +189,19 @@ class OutputOptions:
 
     format: Annotated[
         Format,
-        typer.Option(
-            "--format",
-            help="Result on stdout.",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option("--format", help="Result on stdout.", rich_help_panel=OUTPUT),
     ] = Format.TABLE
     progress: Annotated[
         Style,
-        typer.Option(
-            help="Progress on stderr; auto is bars on a terminal.",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option(help="Progress on stderr; auto is bars on a terminal.", rich_help_panel=OUTPUT),
     ] = Style.AUTO
     log_level: Annotated[
         Level,
-        typer.Option(
-            help="Level of the log on stderr.",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option(help="Level of the log on stderr.", rich_help_panel=OUTPUT),
     ] = Level.WARNING
     log_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Log everything into this file too.",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option(metavar="FILE", help="Log everything into this file too.", rich_help_panel=OUTPUT),
     ] = None
 
     def begin(self) -> Measured:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli.options import OutputOptions, command
+from common.cli.options import Archives, Key, OutputOptions, command
 from common.errors import ExitCode, UsageError, of_problems
 from common.table import columns
 from common.text import counted, enumeration, indented, paragraphs, shortened
@@ -26,16 +25,9 @@ def add_sbom(app: typer.Typer) -> None:
 
 
 def _sbom(
-    archive: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files; s3://BUCKET/PREFIX."
-        ),
-    ],
+    archive: Archives,
     output: OutputOptions,
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
-    ] = None,
+    key: Key = None,
     operator: Annotated[
         list[str] | None,
         typer.Option("--operator", metavar="PACKAGE", help="Only images that this operator needs; repeatable."),

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from common.cli.options import OutputOptions, command
+from common.cli.options import Key, OutputOptions, command
 from common.errors import ExitCode, UsageError
 from importer.cli.agreement import agreed
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
     Context,
-    Key,
     Kubeconfig,
     NoInstall,
     Timeout,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from common.cli import terminal
-from common.cli.options import OutputOptions, RegistryOptions, read_text
+from common.cli.options import Archives, Key, OutputOptions, RegistryOptions, read_text
 from common.durations import seconds_of
 from common.errors import HubError, UsageError
 from importer.cli.agreement import agreed
@@ -39,20 +39,11 @@ CLUSTER = "Cluster"
 _LONGEST_WAIT_S = 30 * 24 * 3600.0
 
 
-Key = Annotated[Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")]
-
-
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
     """Which archive."""
 
-    archive: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files; s3://BUCKET/PREFIX."
-        ),
-    ]
-
+    archive: Archives
     key: Key = None
 
     @property

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.cli import terminal
-from common.cli.options import OutputOptions, RegistryOptions, command
+from common.cli.options import Key, OutputOptions, RegistryOptions, command
 from common.errors import ExitCode, UsageError
 from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, paragraphs, shortened
-from importer.cli.options import CLUSTER, Context, KeepSourceHost, Key, MaxPathComponents, ReleaseLayout
+from importer.cli.options import CLUSTER, Context, KeepSourceHost, MaxPathComponents, ReleaseLayout
 
 if TYPE_CHECKING:
     from common.archive.signature import Verifier
