@@ -38,11 +38,8 @@ class PlannedSource:
 
     def __init__(self, plan: ExportPlan, media: ExportContext) -> None:
         self._held = plan.held
-        repositories = (_repository(image.source) for image in plan.images)
-        users = zip(repositories, (image.needed_by for image in plan.images), strict=True)
-        self.names = BlobNames(
-            lambda digest: plan.places.get(digest, ()), ((place, needed_by) for place, needed_by in users if place is not None)
-        )
+        users = ((place, image.needed_by) for image in plan.images if (place := _repository(image.source)) is not None)
+        self.names = BlobNames(lambda digest: plan.places.get(digest, ()), users)
         self._store = media.store
         self._registry = RegistrySource(media.client, plan.places)
 

@@ -94,8 +94,8 @@ def _differing_files(made: Inventory, spec: ArchiveSpec, making: Making) -> Iter
         if (parity_file.stat().st_size if parity_file.is_file() else None) != size:
             yield "with another --parity"
     if making.sign is not None:
-        raw = _read(directory, inventory_file.NAME, MAX_SIZE) or b""
-        if _read(directory, f"{inventory_file.NAME}.sig", len(making.sign(raw)) + 1) != making.sign(raw):
+        signature = making.sign(_read(directory, inventory_file.NAME, MAX_SIZE) or b"")
+        if _read(directory, inventory_file.SIGNATURE_NAME, len(signature) + 1) != signature:
             yield "not signed with this key"
 
 
