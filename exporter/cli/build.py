@@ -28,6 +28,9 @@ from common.oci.reference import Reference, without_docker
 from common.text import paragraphs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.archive.inventory import PackageRecord
     from exporter.catalog_builder import BuildSettings, BuiltCatalog
 
 
@@ -117,7 +120,8 @@ def _build_catalog(
     from exporter import catalog_builder, workflow
 
     built = catalog_builder.build(build.settings(), output.begin())
-    output.emit(_document(built), lambda: _table(built))
+    document = _document(built)
+    output.emit(document, lambda: _table(built, document["packages"]))
     return workflow.outcome(built.problems, strict=False)
 
 
@@ -133,10 +137,8 @@ def _document(built: BuiltCatalog) -> dict[str, Any]:
     }
 
 
-def _table(built: BuiltCatalog) -> list[str]:
+def _table(built: BuiltCatalog, packages: Sequence[PackageRecord]) -> list[str]:
     """Return `build-catalog` for people."""
-    from exporter.catalog import records
     from exporter.cli.listing import channel_lines
 
-    channels = channel_lines(records.package_records(built.catalog))
-    return paragraphs(problem_lines(built.problems), channels, [f"{built.target}", f"{built.digest}"])
+    return paragraphs(problem_lines(built.problems), channel_lines(packages), [f"{built.target}", f"{built.digest}"])

@@ -88,7 +88,7 @@ def _kit(
     settings = replace(options.settings(directory, registry), signer=Signer.load(sign) if sign else None)
     made = making.make(settings, output.begin())
     output.emit(document(made), lambda: table(made))
-    return _outcome(made)
+    return ExitCode.PROBLEMS if made.problems else ExitCode.DONE
 
 
 def document(kit: Kit) -> dict[str, Any]:
@@ -126,8 +126,3 @@ def table(kit: Kit) -> list[str]:
     parts.append([f"error: {subject}: {message}" for subject, message in kit.problems])
     parts.append([f"{kit.path}: {counted(kit.wheels, 'wheel')}, {size_text(kit.size)}; on the other side: sh install.sh"])
     return paragraphs(*parts)
-
-
-def _outcome(kit: Kit) -> ExitCode:
-    """Return what its problems mean."""
-    return ExitCode.PROBLEMS if kit.problems else ExitCode.DONE

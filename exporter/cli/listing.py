@@ -21,7 +21,7 @@ from exporter.catalog import records
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
 from exporter.plan.installed import left_behind, unsupported
-from exporter.report.contents import presentation_of, publisher_of, title_of
+from exporter.report.contents import names_of, presentation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,7 +80,7 @@ def list_table(
         parts.append([f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else "")])
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         offered = records.package_records(item.selection.catalog)
-        parts += [_names(item), _versions(item)] if packages else [channel_lines(offered, _presented(item))]
+        parts += [_names(item, offered), _versions(item)] if packages else [channel_lines(offered, _presented(item, offered))]
     if explain:
         parts.append(_explained(chosen))
     return paragraphs(*parts, problem_lines([*asked, *_problems(chosen, target)]))
@@ -89,23 +89,20 @@ def list_table(
 def _listed(item: Chosen) -> Iterator[Document]:
     """Yield the packages of a catalog with their names in OperatorHub, null where the catalog has none."""
     for record in records.package_records(item.selection.catalog):
-        name = _display_name(item, record)
+        name, _ = names_of(item.selection.catalog.packages[record.name], _head(record))
         yield {"name": record.name, "displayName": name or None, **msgspec.to_builtins(record)}
 
 
-def _presented(item: Chosen) -> dict[str, tuple[str, str]]:
+def _presented(item: Chosen, offered: Iterable[PackageRecord]) -> dict[str, tuple[str, str]]:
     """Return the name in OperatorHub and the provider of each package, empty where the catalog has none."""
     packages = item.selection.catalog.packages
-    return {
-        record.name: (_display_name(item, record), publisher_of(packages[record.name], _head(record)))
-        for record in records.package_records(item.selection.catalog)
-    }
+    return {record.name: names_of(packages[record.name], _head(record)) for record in offered}
 
 
-def _names(item: Chosen) -> list[str]:
+def _names(item: Chosen, offered: Iterable[PackageRecord]) -> list[str]:
     """Return the name in OperatorHub of each package that has one, with the provider, and what it is for."""
     lines = []
-    for record in records.package_records(item.selection.catalog):
+    for record in offered:
         found = presentation_of(item.selection.catalog.packages[record.name], _head(record))
         provider = f" ({found.publisher})" if found.publisher else ""
         lines += [f"{record.name}: {found.title}{provider}"] if found.title else []
@@ -116,10 +113,6 @@ def _names(item: Chosen) -> list[str]:
 
 def _head(record: PackageRecord) -> str:
     return next((channel.head for channel in record.channels if channel.name == record.default_channel), "")
-
-
-def _display_name(item: Chosen, record: PackageRecord) -> str:
-    return title_of(item.selection.catalog.packages[record.name], _head(record))
 
 
 def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:

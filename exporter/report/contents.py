@@ -156,14 +156,10 @@ def presentation_of(package: Package, head: str) -> Presentation:
     )
 
 
-def title_of(package: Package, head: str) -> str:
-    """Return the title of a package, by the bundle `head`; empty where the catalog has none."""
-    return _title(_metadata(package.bundles[head])) if head in package.bundles else ""
-
-
-def publisher_of(package: Package, head: str) -> str:
-    """Return the provider of a package, by the bundle `head`; empty where the catalog has none."""
-    return _publisher(_metadata(package.bundles[head])) if head in package.bundles else ""
+def names_of(package: Package, head: str) -> tuple[str, str]:
+    """Return the title of a package and its provider, by the bundle `head`; empty where the catalog has none."""
+    found = list(_metadata(package.bundles[head])) if head in package.bundles else []
+    return _title(found), _publisher(found)
 
 
 def _publisher(found: Iterable[Mapping[str, Any]]) -> str:
