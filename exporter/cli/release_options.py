@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 
 _option = partial(typer.Option, rich_help_panel="OpenShift releases")
 Architectures = Annotated[
-    list[str],
-    _option("--release-arch", metavar="ARCH", help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable."),
+    list[str], _option(metavar="ARCH", help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable.")
 ]
-UpdateService = Annotated[
-    str | None,
-    _option(metavar="URL", help="Ask this update service in place of the public one."),
-]
+UpdateService = Annotated[str | None, _option(metavar="URL", help="Ask this update service in place of the public one.")]
 GraphFiles = Annotated[
-    list[Path],
-    _option("--graph-file", metavar="FILE", help="A saved answer of the update service, in place of asking it; repeatable."),
+    list[Path], _option(metavar="FILE", help="A saved answer of the update service, in place of asking it; repeatable.")
 ]
 
 
@@ -38,57 +33,35 @@ class ReleaseOptions:
     release: Annotated[
         list[str],
         _option(
-            "--release",
             metavar="CHANNEL[@MIN..MAX]",
             help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
         ),
     ] = field(default_factory=list)
-    release_image: Annotated[
-        str | None,
-        _option("--release-image", metavar="REF", help="One release, by its payload image."),
-    ] = None
+    release_image: Annotated[str | None, _option(metavar="REF", help="One release, by its payload image.")] = None
     release_arch: Architectures = field(default_factory=list)
     shortest_path: Annotated[
-        bool,
-        _option("--shortest-path", help="Of a range only the releases of the shortest update path."),
+        bool, _option("--shortest-path", help="Of a range only the releases of the shortest update path.")
     ] = False
-    graph: Annotated[
-        bool,
-        _option("--graph", help="Also the graph data for the OpenShift Update Service."),
-    ] = False
+    graph: Annotated[bool, _option("--graph", help="Also the graph data for the OpenShift Update Service.")] = False
     update_service: UpdateService = None
     graph_file: GraphFiles = field(default_factory=list)
     signature_store: Annotated[
         list[str],
-        _option(
-            "--signature-store",
-            metavar="URL",
-            help="Look for signatures of releases here, in place of the public stores; repeatable.",
-        ),
+        _option(metavar="URL", help="Look for signatures of releases here, in place of the public stores; repeatable."),
     ] = field(default_factory=list)
     release_key: Annotated[
         list[Path],
-        _option(
-            "--release-key",
-            metavar="FILE",
-            help="Public keys (OpenPGP) that may sign releases, with those of Red Hat; repeatable.",
-        ),
+        _option(metavar="FILE", help="Public keys (OpenPGP) that may sign releases, with those of Red Hat; repeatable."),
     ] = field(default_factory=list)
     unverified_release: Annotated[
         list[str],
-        _option(
-            "--unverified-release",
-            metavar="VERSION",
-            help="Carry this release, by version or digest, without a verified signature; repeatable.",
-        ),
+        _option(metavar="VERSION", help="Carry this release, by version or digest, without a verified signature; repeatable."),
     ] = field(default_factory=list)
     graph_data: Annotated[
-        str | None,
-        _option("--graph-data", metavar="URL|FILE", help="The graph data (tar.gz), in place of the public ones."),
+        str | None, _option(metavar="URL|FILE", help="The graph data (tar.gz), in place of the public ones.")
     ] = None
     graph_base: Annotated[
-        str | None,
-        _option(metavar="REF", help="Build the graph-data image on this image instead of the release's cli."),
+        str | None, _option(metavar="REF", help="Build the graph-data image on this image instead of the release's cli.")
     ] = None
 
     @property
@@ -194,7 +167,6 @@ class ReleaseListOptions:
     release: Annotated[
         list[str],
         _option(
-            "--release",
             metavar="CHANNEL[@FROM..TO]",
             help="List the releases of a channel in place of a catalog; with FROM..TO the update path too; repeatable.",
         ),
@@ -217,10 +189,7 @@ class ReleaseListOptions:
     def request(self) -> tuple[PlatformRequest, ReleaseSettings]:
         """Return the channels, and from where their graphs come. Raises UsageError."""
         options = ReleaseOptions(
-            release=self.release,
-            release_arch=self.release_arch,
-            update_service=self.update_service,
-            graph_file=self.graph_file,
+            release=self.release, release_arch=self.release_arch, update_service=self.update_service, graph_file=self.graph_file
         )
         request = options.request()
         return request, options.settings(request)
