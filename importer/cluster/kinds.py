@@ -227,6 +227,16 @@ def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return body.get("status") or {}
 
 
+def map_of(value: Any) -> Mapping[str, Any]:
+    """Return a field that is a map; empty for any other value, of a field whose type no schema states."""
+    return value if isinstance(value, dict) else {}
+
+
+def maps_of(value: Any) -> list[dict[str, Any]]:
+    """Return the maps of a field that is a list of them; other values are left out."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def has_own_label(body: Mapping[str, Any]) -> bool:
     """Return whether an object is one that hub-import owns alone, by its label."""
     return OWN_LABELS.items() <= (body["metadata"].get("labels") or {}).items()

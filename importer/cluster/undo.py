@@ -307,7 +307,7 @@ def _undo_entry(
 
 
 def _why_it_stays(client: ClusterClient, entry: Entry, live: Body, done: Sequence[Undone]) -> tuple[str, ...]:
-    """Return why an object of an installation is not deleted, whoever has changed it (ADR 0079); empty for any other."""
+    """Return why an object of an installation is not deleted, changed or not (ADR 0079); empty for any other."""
     going = {
         (each.kind, each.name)
         for each in done

@@ -12,7 +12,7 @@ from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
 from common.serialization import UNDECODABLE
 from common.text import enumeration
 from importer.cluster.finding import Finding
-from importer.cluster.kinds import status_of
+from importer.cluster.kinds import map_of, maps_of, status_of
 from importer.install.wanted import is_namespace
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def of_manifest(body: Body, *, file_based: bool = True) -> Offered:
 def _channel(listed: Mapping[str, Any], *, deprecated: bool) -> ChannelRecord:
     """Return a channel of a PackageManifest. `deprecated`: its package is."""
     head = str(listed.get("currentCSV") or "")
-    said = listed.get("currentCSVDesc")
-    said = said if isinstance(said, dict) else {}
+    said = map_of(listed.get("currentCSVDesc"))
     version = str(said.get("version") or "") or None
     # Older releases of package-server list no entries.
     outdated = deprecated or bool(listed.get("deprecation"))
@@ -147,14 +146,14 @@ def _channel(listed: Mapping[str, Any], *, deprecated: bool) -> ChannelRecord:
         )
         for one in listed.get("entries") or []
     ]
-    notes = _map(said.get("annotations"))
+    notes = map_of(said.get("annotations"))
     return ChannelRecord(
         str(listed.get("name") or ""),
         head,
         tuple(entries) or (BundleRecord(head, version, deprecated=outdated),),
         min_kube_version=str(said.get("minKubeVersion") or "") or None,
         install_modes=tuple(
-            str(each.get("type")) for each in _items(said.get("installModes")) if each.get("supported") is True
+            str(each.get("type")) for each in maps_of(said.get("installModes")) if each.get("supported") is True
         ),
         suggested_namespace=str(notes.get(_NAMESPACE) or "") or None,
         suggested_namespace_template=str(notes.get(_TEMPLATE) or "") or None,
@@ -166,18 +165,10 @@ def _channel(listed: Mapping[str, Any], *, deprecated: bool) -> ChannelRecord:
 
 def _apis(said: Mapping[str, Any], relation: str) -> Iterator[str]:
     for section in ("customresourcedefinitions", "apiservicedefinitions"):
-        for one in _items(_map(said.get(section)).get(relation)):
+        for one in maps_of(map_of(said.get(section)).get(relation)):
             # CustomResourceDefinitions are listed as PLURAL.GROUP, API services with their group.
             group = one.get("group") or str(one.get("name") or "").partition(".")[2]
             yield f"{one.get('kind')}.{one.get('version')}.{group}"
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _items(value: Any) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def choose(wanted: Wanted, offered: Sequence[Offered], catalog: str = "") -> Chosen | Finding:

@@ -1,4 +1,4 @@
-"""Whether a namespace has nothing but what each namespace has by itself, and what OLM takes away with its operators.
+"""Whether a namespace has only objects that the cluster creates in each one, or that OLM deletes with its operators.
 
 A namespace that is deleted takes everything in it along, so every kind that the cluster serves is listed.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from importer.cluster.api.client import ForbiddenError
-from importer.cluster.kinds import COPIED_LABEL, Kind, has_own_label
+from importer.cluster.kinds import COPIED_LABEL, Kind, has_own_label, maps_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -74,24 +74,19 @@ def _goes(body: Body, kinds: Collection[str]) -> bool:
 
 def _namespaced(client: ClusterClient) -> Iterator[Kind]:
     """Yield the kinds that have objects in namespaces, each once, as the API server lists them."""
-    groups = _items(client.document("/apis").get("groups"))
+    groups = maps_of(client.document("/apis").get("groups"))
     # All versions: Subscriptions are served in another one than the preferred of their group.
-    listed = (each for group in groups for each in _items(group.get("versions")))
+    listed = (each for group in groups for each in maps_of(group.get("versions")))
     versions = ["v1", *(str(each.get("groupVersion") or "") for each in listed)]
     known: set[tuple[str, str]] = set()
     for version in versions:
         group, _, number = version.rpartition("/")
         if not number or group in _VIEWS:
             continue
-        for each in _items(client.document(f"/apis/{version}" if group else f"/api/{version}").get("resources")):
+        for each in maps_of(client.document(f"/apis/{version}" if group else f"/api/{version}").get("resources")):
             if _is_listed(each) and (group, each["name"]) not in known:
                 known.add((group, each["name"]))
                 yield Kind(group, number, str(each["kind"]), str(each["name"]), namespaced=True)
-
-
-def _items(value: Any) -> list[dict[str, Any]]:
-    """Return the objects of a list; what is none is left out."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _is_listed(resource: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
-from importer.cluster.kinds import OPERATOR_HUB, Resource
+from importer.cluster.kinds import OPERATOR_HUB, Resource, map_of
 from importer.cluster.resources.catalog_source import defaults_off
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def with_additions(resource: Resource, before: Body | None) -> Resource:
         return resource
     body, metadata = dict(resource.body), dict(resource.body["metadata"])
     for name in ("labels", "annotations"):
-        if merged := {**_map(_map(before.get("metadata")).get(name)), **metadata.get(name, {})}:
+        if merged := {**map_of(map_of(before.get("metadata")).get(name)), **metadata.get(name, {})}:
             metadata[name] = merged
     body["metadata"] = metadata
     if resource.shared:
-        body["spec"] = {**_map(before.get("spec")), **body["spec"], **_sources_off(resource, before)}
+        body["spec"] = {**map_of(before.get("spec")), **body["spec"], **_sources_off(resource, before)}
     return Resource.of(body, shared=resource.shared)
 
 
@@ -47,8 +47,4 @@ def _sources_off(resource: Resource, before: Body) -> Mapping[str, Any]:
             f"--merge: the sources of {OPERATOR_HUB.name} {resource.name} cannot be read: {str(error)[:200]}",
             hint="Correct them in operatorhub.yaml: a list of name and disabled.",
         ) from error
-    return _map(_map(fields).get("spec"))
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return map_of(map_of(fields).get("spec"))
