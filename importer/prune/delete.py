@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,12 +37,14 @@ from importer.prune.run import survey
 from importer.records.store import RecordStore, now, repository_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from common.progress import Progress
     from importer.prune.plan import Deletion, PrunePlan
     from importer.prune.run import PruneRequest, Survey
+
+    _Place = tuple[str, Digest]  # a repository, and a manifest there
 
 
 _OFF = frozenset((400, 405, 501))
@@ -113,21 +116,33 @@ class _Run:
     found: Survey
     progress: Progress
     result: PruneResult = field(init=False)
+    there: set[_Place] = field(init=False)
+    """What the survey would delete, and the mirror still has."""
 
     def __post_init__(self) -> None:
         self.result = PruneResult(self.plan.registry)
+        self.there = {(name, digest) for name, digests in self.found.present.items() for digest in digests}
+
+    @property
+    def failed(self) -> set[_Place]:
+        """What of the plan stays."""
+        return {(one.repository, one.digest) for one in (*self.result.refused, *self.result.spared)}
 
     def run(self) -> PruneResult:
         """Delete manifests, repository by repository, then records."""
         wanted = self._still_wanted()
+        by_repository: defaultdict[str, list[Deletion]] = defaultdict(list)
+        for one in wanted:
+            by_repository[one.repository].append(one)
         self._require_deletion()
         self.progress.begin(f"deleting {counted(len(wanted), 'manifest')}", len(wanted), "manifests")
         try:
             with workers(self.request.jobs, "prune") as pool:
-                for repository in dict.fromkeys(one.repository for one in wanted):
-                    self._delete_from(repository, [one for one in wanted if one.repository == repository], pool)
+                for repository, found in by_repository.items():
+                    self._delete_from(repository, found, pool)
         finally:
             self.progress.end()
+        self._delete_lists()
         self._update_records()
         self.result.bytes = self._freed()
         host = self.request.mirror.host
@@ -136,11 +151,10 @@ class _Run:
 
     def _still_wanted(self) -> list[Deletion]:
         """Return what the plan and the new survey both delete; what is needed by now is spared."""
-        doomed = {(name, digest) for name, digests in self.found.present.items() for digest in digests}
         wanted = []
         for one in self.plan.deletions:
             why = self.found.decided.kept.get(one.repository, {}).get(one.digest)
-            if (one.repository, one.digest) in doomed:
+            if (one.repository, one.digest) in self.there:
                 wanted.append(one)
             elif why is not None:
                 self.result.spared.append(Spared(one.repository, one.digest, why))
@@ -199,7 +213,6 @@ class _Run:
                 break
             waiting = left
         self.result.refused += [Spared(one.repository, one.digest, refused[one.digest].message) for one in waiting]
-        self._delete_lists(repository)
 
     def _pass(self, waiting: Sequence[Deletion], refused: dict[Digest, HubError]) -> list[Deletion]:
         """Delete manifests of one repository, parents first; return those that are left."""
@@ -264,16 +277,18 @@ class _Run:
             return False
         else:
             self.result.deleted.append(one)
+        self.there.discard((one.repository, one.digest))
         self.progress.advance(1)
         return True
 
-    def _delete_lists(self, repository: str) -> None:
-        """Delete lists of referrers, under fallback tags, whose subject was deleted."""
-        state = self.found.state[repository]
-        deleted = {one.digest for one in self.result.deleted if one.repository == repository}
-        for tag in self.found.decided.lists.get(repository, ()):
-            if Digest(PREFIX + tag.removeprefix("sha256-")) in deleted:
-                place = Reference(self.request.mirror.host, repository)
+    def _delete_lists(self) -> None:
+        """Delete lists of referrers, under fallback tags, whose subject is gone, in this run or an interrupted one."""
+        for repository, tags in self.found.decided.lists.items():
+            place, state = Reference(self.request.mirror.host, repository), self.found.state[repository]
+            for tag in tags:
+                subject = Digest(PREFIX + tag.removeprefix("sha256-"))
+                if tag not in self.plan.lists.get(repository, ()) or (repository, subject) in self.there:
+                    continue
                 try:
                     self.client.delete(place.pinned(state.tags[tag]))
                 except NotFoundError:
@@ -284,7 +299,7 @@ class _Run:
     def _update_records(self) -> None:
         """Remove the records of archives that have nothing left, and mark those of which a part is gone."""
         store = RecordStore(self.client, self.request.mirror, self.request.key)
-        failed = {(one.repository, one.digest) for one in (*self.result.refused, *self.result.spared)}
+        failed = self.failed
         # What an interrupted run deleted is `gone` by now, and counts.
         deleted = [one for one in self.plan.deletions if (one.repository, one.digest) not in failed]
         affected = {archive for one in deleted for archive in one.archives}
@@ -310,9 +325,9 @@ class _Run:
 
     def _freed(self) -> int:
         """Return the bytes that become free by what was deleted, where a part of the plan was not."""
-        stays: Collection[Deletion] = [one for one in self.plan.deletions if one not in self.result.deleted]
-        known = self.found.known
-        held = {blob for one in stays if self._is_held(one) for blob in (one.digest, *known.documents[one.digest].blobs)}
+        known, failed = self.found.known, self.failed
+        stays = [one.digest for one in self.plan.deletions if (one.repository, one.digest) in failed]
+        held = {blob for one in stays if one in known.documents for blob in (one, *known.documents[one].blobs)}
         free = plans.freed_blobs(known, self.found.decided, self.found.present, self.found.state)
         named = {
             blob for one in self.result.deleted for blob in (one.digest, *known.documents[one.digest].blobs) if blob in free
@@ -320,12 +335,6 @@ class _Run:
         records = [tag for tag in self.result.records if tag in self.plan.records]
         of_records = plans.freed_of_records(records, self.found.record_blobs)
         return sum(free[blob] for blob in named - held) + sum(of_records.values())
-
-    def _is_held(self, one: Deletion) -> bool:
-        return one.digest in self.found.known.documents and any(
-            (each.repository, each.digest) == (one.repository, one.digest)
-            for each in (*self.result.refused, *self.result.spared)
-        )
 
 
 def _mark(store: RecordStore, tag: str) -> None:

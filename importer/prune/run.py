@@ -111,9 +111,9 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
     # Again, with what others have attached: that only adds to what is kept, so `doomed` has all that is left.
     found.decision = decide(found.known, policy, used, found.state)
     found.present = {
-        name: tuple(digest for digest in doomed.get(name, ()) if digest in set(digests))
+        name: tuple(filter(frozenset(digests).__contains__, doomed[name]))
         for name, digests in found.decision.deleted.items()
-        if doomed.get(name)
+        if name in doomed
     }
     # An archive without a record could need anything that is planned, in every repository.
     if found.decision.unrecorded and not request.accept_unrecorded:

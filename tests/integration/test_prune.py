@@ -9,7 +9,7 @@ import pytest
 
 from common.archive.reader import Archive
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
-from common.errors import ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
+from common.errors import AuthenticationError, ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
 from common.mapping import Mirror
 from common.oci import media_types
 from common.progress import Silent
@@ -564,6 +564,10 @@ def test_the_list_of_referrers_goes_with_its_image(tmp_path):
         plan = site.plan()
         assert {one.digest for one in plan.deletions} == {subject.digest, sbom.digest}
         assert plan.lists == {"ocp/org/signed": (fallback,)}
+        registry.fault("DELETE", f"/manifests/{repository.tags[fallback]}", status=403)
+        with pytest.raises(AuthenticationError):
+            site.run(plan)
+        assert set(repository.manifests) == {newer.digest, repository.tags[fallback]}, "interrupted before the list"
         assert site.run(plan).exit_code is ExitCode.DONE
         assert fallback not in repository.tags
         assert set(repository.manifests) == {newer.digest}
