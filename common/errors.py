@@ -96,7 +96,7 @@ class HubError(Exception):
     usual_hint: ClassVar[str] = "Run it again with --log-level debug to see more of what led here."
 
     def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = ()) -> None:
-        # Only our own newlines separate lines of a message; of a message without details there is none, whatever it quotes.
+        # Only newlines added here separate lines of a message; without details there are none, also where it quotes some.
         self.message = "\n  ".join([message, *map(visible, details)]) if details else message
         # Exception.args keeps the message alone, so that a pickled or logged error has no hint twice.
         super().__init__(self.message)

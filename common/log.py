@@ -170,7 +170,7 @@ class _LogFile(logging.FileHandler):
             if self.stream is not None:
                 self.stream.close()
         said = f"{self.baseFilename}: the log file cannot be written, and ends here: {error.strerror or error}"
-        # Whatever --log-level is: the file that the user asked for is not complete.
+        # At any --log-level: the file that the user asked for is not complete.
         self._shown.handle(logging.LogRecord(__name__, logging.WARNING, __file__, 0, said, None, None))
 
 

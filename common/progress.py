@@ -76,7 +76,7 @@ class _Lines:
         self._clock = clock
         self._lock = threading.Lock()
         self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
-        self._known = 0  # of what is done, what was there before: it says nothing about the rate
+        self._known = 0  # the part of it from before this step, which says nothing about the rate
         self._failed = Failed()
         self._running: dict[str, str] = {}
         self._began = self._reported = self._moved = 0.0

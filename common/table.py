@@ -273,7 +273,7 @@ def _longest(cell: str) -> int:
 
 def _filled(low: Sequence[int], high: Sequence[int], room: int) -> list[int]:
     """Return widths between `low` and `high` that fill the room as evenly as can be."""
-    # A common cap for all columns: narrow ones keep their width, and the widest share what is left.
+    # A common cap for all columns: narrow ones keep their width, and the widest share the rest.
     for cap in range(min(max(high), room), 0, -1):  # a wider one has no room
         found = [max(least, min(most, cap)) for least, most in zip(low, high, strict=True)]
         if sum(found) <= room:
@@ -292,7 +292,7 @@ def _placed(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
         if start + longest > width:
             lines += _side_by_side(block)
             block, start = [], column if column + longest <= width else min(column, 2 * _GAP)
-        # Only here is a cell cut: a single word longer than what is left of the line.
+        # Only here is a cell cut: a single word longer than the rest of the line.
         if longest > wide:
             parts = [cut(part, width - start) for part in _wrapped(cell, width - start)]
         block.append((start, parts))

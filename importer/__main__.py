@@ -1,6 +1,6 @@
 """hub-import as a program, for the script that pip installs (through `hub_airgap`), and `python -m importer`.
 
-Signals are handled from the first line: loading the commands takes a second on a busy machine, and Ctrl-C is heard then too.
+Signals are handled from the first line: loading the commands takes a second on a busy machine, and Ctrl-C works then too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def main() -> None:
     """Run hub-import."""
     from common import interruption  # noqa: PLC0415 - after its place is known
 
-    interruption.loading(quiet="_HUB_IMPORT_COMPLETE" in os.environ)  # a shell asks, and shows what is on stderr
+    interruption.loading(quiet="_HUB_IMPORT_COMPLETE" in os.environ)  # a shell asks, and shows stderr
     interruption.listen()
     if sys.argv[1:] == ["--version"]:
         from common.cli.version import main as run  # noqa: PLC0415 - without typer

@@ -107,7 +107,7 @@ def always(names: str, why: str, tools: str, *, where: str = "") -> Habit:
 
 
 def needless(names: str, why: str, tools: str, *, takes: str = "", where: str = "") -> Habit:
-    """Return a row for what is not needed."""
+    """Return a row for words that are not needed here."""
     return Habit(tuple(names.split()), tools, Way.NEEDLESS, "", why, takes, _words(where))
 
 

@@ -33,7 +33,7 @@ from common.oci.reference import local_path, plain_path, rejoined, require_host
 from common.progress import AboveBars, Style, progress_for
 from common.registry.settings import RegistrySettings
 
-# Which volumes are whose, where several processes share one archive: a range that a person names, or a shard of N.
+# The volumes of a process, where several share one archive: a range that a person names, or a shard of N.
 
 # ASCII digits only: `int` also takes other digits of Unicode and underscores, which a Job never sets.
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
@@ -506,7 +506,7 @@ def _status(run: Callable[[], ExitCode]) -> int:
         # `hub-import inspect … | head` ends like this, and so does every other filter of the shell: status 1, and no message.
         status = int(ExitCode.FAILED)
     except OSError as error:
-        # A terminal that was closed sends SIGHUP, and refuses what is written on it from then on, as bars are at their end.
+        # A terminal that was closed sends SIGHUP, and refuses all further output, such as the end of bars.
         status = _tell_interrupted() if interruption.is_stopped() else _tell(_from_system(error))
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
         # A defect of the program: the traceback is what a bug report needs, and it may quote a URL with a password.
@@ -537,7 +537,7 @@ _REPEATED = re.compile(r"\brun (?:(?:the same command|it) )?again\b(?! with )", 
 
 
 def _flush() -> None:
-    """Write what is still buffered of standard output. Raises OSError that names it; it is then not tried again at exit."""
+    """Write the buffered rest of standard output. Raises OSError that names it; it is then not tried again at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -39,7 +39,7 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def label_lines(inventory: Inventory, digest: Digest) -> list[str]:
-    """Return for each volume what is to be written on its medium, for a marker pen; at most `_LABELS`."""
+    """Return the label for the medium of each volume, for a marker pen; at most `_LABELS`."""
     count = len(inventory.volumes)
     labels = [
         f"  {volume.name}: {medium_label(inventory, digest, number)}"
@@ -55,7 +55,7 @@ def medium_label(inventory: Inventory, digest: Digest, number: int) -> str:
 
 
 def request_lines(requested_by: str, purpose: str) -> list[str]:
-    """Return who requested a transfer and for what, in lines of a terminal; none for what is not known."""
+    """Return who requested a transfer and for what, in lines of a terminal; none where neither is known."""
     return [f"{label}: {text}" for label, text in (("requested by", requested_by), ("purpose", purpose)) if text]
 
 

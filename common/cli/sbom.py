@@ -69,7 +69,7 @@ def _require_known(archive: Archive, operators: tuple[str, ...]) -> None:
 
 
 def _table(found: Software, archive: Archive) -> list[str]:
-    # The summary is last: thousands of packages scroll what is above them away.
+    # The summary is last: thousands of packages scroll all lines above them away.
     from common.archive.naming import heading_of
     from common.cli.results import problem_lines
 

@@ -105,7 +105,7 @@ class Measured:
     def amount(self, begin: str, verb: str) -> str:
         """Return what the steps that begin so have moved, with the mean rate: `fetched 243.5 MiB at 5.6 MiB/s`; or nothing."""
         found = [step for step in self.steps if step.what.startswith(begin) and step.unit == BYTES and step.moved]
-        # Several steps may have the same work, such as one for each volume in object storage: what is between them has no rate.
+        # Several steps may have the same work, such as one for each volume in object storage: pauses between them do not count.
         size, seconds = sum(step.moved for step in found), sum(step.seconds for step in found)
         return f"{verb} {size_text(size)} at {per_second(size / max(seconds, 1e-3), BYTES)}" if found else ""
 

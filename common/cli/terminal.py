@@ -1,6 +1,6 @@
 """The way of all text to the terminal: one line for each line that the program wrote, with every other character visible.
 
-Archives, catalogs, registries and clusters are written by strangers. Their texts may have characters that move the cursor, or
+Archives, catalogs, registries and clusters are untrusted. Their texts may have characters that move the cursor, or
 newlines that imitate a line of this program; `common.text.visible` escapes both.
 """
 
@@ -86,17 +86,17 @@ def tell_error(error: HubError, left: str = "", again: Sequence[str] = ()) -> No
         if again:
             tell(CommandLine(f"  {shlex.join(again)}"))
     except OSError:
-        without_stderr()  # a terminal that was closed, a full disk: the exit status is what is left to say
+        without_stderr()  # a terminal that was closed, a full disk: only the exit status remains
 
 
 def without_stderr() -> None:
-    """Discard what is written on stderr from now on."""
+    """Discard all further output on stderr."""
     # Not None, with which print writes on stdout. Never closed: the streams of the process last as long as it does.
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def tell_trace() -> None:
-    """Print the traceback of the exception that is handled, indented, so that no line of its message imitates one of ours."""
+    """Print the traceback of the handled exception, indented, so that no line of its message looks like one of this program."""
     for line in traceback.format_exc().splitlines():
         tell(f"  {line}")
 

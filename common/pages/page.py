@@ -71,7 +71,7 @@ def _shown(value: Any) -> Any:
     """Return a value of a template without invisible characters, except line breaks and tabs."""
     if isinstance(value, Markup):
         return value
-    # Objects have names of strangers in their texts, too: the context of a kubeconfig, for example.
+    # Objects have untrusted names in their texts, too: the context of a kubeconfig, for example.
     value = value if isinstance(value, str) else str(value)
     if value.isprintable():
         return value

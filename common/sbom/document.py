@@ -51,7 +51,7 @@ class Package(NamedTuple):
 
 @dataclass(slots=True)
 class Document:
-    """What is read of an SBOM. `named`: digests of images that it is about; `unreadable`: packages that were left out."""
+    """The content of an SBOM. `named`: digests of images that it is about; `unreadable`: packages that were left out."""
 
     format: str
     tool: str = ""

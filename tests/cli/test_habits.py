@@ -1,4 +1,4 @@
-"""Each row of the table of habits is typed: what works is the same as our words, everything else is exit status 2 and advice.
+"""Each row of the table of habits is typed: words that work are the same as those of this program, everything else is exit status 2 and advice.
 
 In this process, without running a command: a row that works is compared by the parameters that the command would get.
 """
@@ -116,7 +116,7 @@ def test_an_option_of_another_tool_works_or_is_answered(row, name, capsys):
         contrary = f"{plain}={'true' if 'verify' in plain and 'skip' not in plain else 'false'}"
         assert parsed(program, command, *rest, contrary)["insecure"] == []
         return
-    theirs = [name, value] if row.takes else [name]
+    words = [name, value] if row.takes else [name]
     counterpart, _, template = row.counterpart.partition(" ")
     same = (
         [f"{counterpart}={template.replace(row.takes, value)}" if template else counterpart]
@@ -124,7 +124,7 @@ def test_an_option_of_another_tool_works_or_is_answered(row, name, capsys):
         else [value]
     )
     expected = parsed(program, command, *rest, *same)
-    assert parsed(program, command, *rest, *theirs) == expected
+    assert parsed(program, command, *rest, *words) == expected
     if row.takes:
         assert parsed(program, command, *rest, f"{name}={value}") == expected
         assert len(name) > 2 or parsed(program, command, *rest, f"{name}{value}") == expected
@@ -199,10 +199,8 @@ def test_the_other_programs_commands_are_all_in_the_table():
 )  # fmt: skip
 def test_a_line_of_another_tool_is_the_same_as_ours(line, same, tmp_path):
     with contextlib.chdir(tmp_path):
-        theirs, counterpart = (understood(*each.split()) for each in (line, same))
-    assert {name: _paths(value) for name, value in theirs.items()} == {
-        name: _paths(value) for name, value in counterpart.items()
-    }
+        found, expected = (understood(*each.split()) for each in (line, same))
+    assert {name: _paths(value) for name, value in found.items()} == {name: _paths(value) for name, value in expected.items()}
 
 
 def _paths(value):
