@@ -140,7 +140,8 @@ def _paths(settings: RegistrySettings) -> Iterator[Path]:
         if path is not None:
             if not path.is_file():
                 raise UsageError(
-                    f"{origin}: no such file: {path}", hint="Make it with podman login --authfile, or name another."
+                    f"{origin}: no such file: {path}",
+                    hint="Make it with hub-export login, hub-import login or podman login --authfile, or name another.",
                 )
             yield path
     home = Path(environ.get("HOME") or "/nonexistent")
@@ -229,7 +230,10 @@ def _credential(entry: _Entry, where: str) -> Credential | None:
             decoded = ""
         username, colon, password = decoded.partition(":")
         if not colon:  # refused, for a skipped entry would pull anonymously and fail much later
-            raise UsageError(f"{where}: auth is not base64 of user:password", hint="Log in again with podman login.")
+            raise UsageError(
+                f"{where}: auth is not base64 of user:password",
+                hint="Log in again: hub-export login, hub-import login or podman login.",
+            )
     credential = Credential(username, password, entry.identitytoken, entry.registrytoken)
     return credential if credential != Credential() else None
 

@@ -16,7 +16,7 @@ from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 from tests.fakes.servers import free_port
 
 APP = image([random.Random(3).randbytes(20_000)])
-LOGIN = "log in with podman login {host} or this program's own login, or pass --authfile."
+LOGIN = "log in with hub-export login, hub-import login or podman login {host}, or pass --authfile."
 NEXT = "  Nothing was written. What {code} means: docs/reference/problems.md; hub-export plan lists all.\n"
 DENIED = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
 
@@ -144,7 +144,7 @@ def test_no_credentials(attempt, mirror):
 def test_wrong_credentials(attempt, mirror, tmp_path):
     registry = mirror(tls=True, auth="basic")
     done = attempt(registry.host, "--ca", registry.ca, "--authfile", authfile(tmp_path, registry.host, "mistyped"))
-    hint = f"Log in again with podman login {registry.host} or this program's own login, or pass --authfile."
+    hint = f"The password is wrong or has expired: {LOGIN.format(host=registry.host)}"
     said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint, code="image-unauthorized")
     assert "mistyped" not in done.stderr
 

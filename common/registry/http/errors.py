@@ -237,8 +237,12 @@ def _write_hint(question: Question, status: int, code: str) -> str:
     return ""
 
 
+def _login(registry: str) -> str:
+    return f"log in with hub-export login, hub-import login or podman login {registry}, or pass --authfile"
+
+
 def _hint(question: Question, status: int, code: str) -> str:
-    login = f"log in with podman login {question.registry} or this program's own login, or pass --authfile"
+    login = _login(question.registry)
     if status in (401, 403) and not question.repository:
         return f"{login[0].upper()}{login[1:]}."
     if status == 404 and not question.repository:  # noqa: PLR2004 - the status
@@ -325,7 +329,7 @@ def wrong_credentials(
     by = f" by its token server {server}" if server not in ("", question.registry) else ""
     return kind(
         f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused{by}",
-        hint=f"Log in again with podman login {question.registry} or this program's own login, or pass --authfile.",
+        hint=f"The password is wrong or has expired: {_login(question.registry)}.",
         status=401,
     )
 
