@@ -32,7 +32,7 @@ from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
-from common.text import sanitize
+from common.text import enumeration, sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.api.server_warnings import WarningLog
 from importer.cluster.api.transport import OutOfBoundsError, Transport
@@ -168,6 +168,7 @@ _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
+_SHOWN = 10  # contexts in a message
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _VERSION = Kind("", "v1", "Version", "version", namespaced=False)  # for messages: /version is no resource
 _DISCOVERY = Kind("", "v1", "APIResourceList", "apiresources", namespaced=False)
@@ -181,8 +182,10 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
     Without `kubeconfig`: the service account when running in a pod, else `$KUBECONFIG`, else ~/.kube/config. No request is
     made yet. Raises UsageError for a configuration that is missing or invalid.
     """
+    contexts: list[str] = []
     try:
         config = _load(kubeconfig) if kubeconfig else _found()
+        contexts = sorted(map(str, config.contexts))
         chosen = config.get(context)
         assert chosen is not None
         return ClusterClient(chosen)
@@ -190,7 +193,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
         where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
         raise UsageError(
             f"no cluster to talk to from {where}: {_why(error)}",
-            hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME.",
+            hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME."
+            + (f" It has: {enumeration(contexts, _SHOWN)}." if contexts else ""),
         ) from error
 
 

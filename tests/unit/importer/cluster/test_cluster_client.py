@@ -169,8 +169,9 @@ def test_a_kubeconfig_has_a_largest_size(tmp_path: Path):
 
 
 def test_a_missing_context_is_named(tmp_path: Path):
-    with FakeCluster(tls=False) as cluster, pytest.raises(UsageError, match="Context 'other' not found"):
+    with FakeCluster(tls=False) as cluster, pytest.raises(UsageError, match="Context 'other' not found") as caught:
         connect(cluster.kubeconfig(tmp_path), "other")
+    assert caught.value.hint.endswith("--context NAME. It has: fake.")
 
 
 def test_without_any_kubeconfig_the_hint_says_what_to_give():
