@@ -138,7 +138,8 @@ def _read(path: Path) -> bytes:
 
 
 def _no_key(path: Path, kind: str, error: Exception | None = None) -> UsageError:
-    why = f": {str(error)[:200]}" if error else ""
+    # cryptography adds an address on the internet, "See https://…", which is no help behind the gap.
+    why = f": {str(error).partition('. See http')[0][:200]}" if error else ""
     return UsageError(
         f"{path}: not a {kind} key that can be used{why}",
         hint="Wanted: PEM, Ed25519 or ECDSA P-256, without a password; hub-export keygen makes a pair.",

@@ -80,6 +80,11 @@ class VerifyResult:
         return heading(self.inventory, self.name, self.created)
 
     @property
+    def lacks_volumes(self) -> bool:
+        """Whether a volume is not here."""
+        return any(volume.status is VolumeStatus.MISSING for volume in self.volumes)
+
+    @property
     def ok(self) -> bool:
         """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
         complete = all(volume.status is VolumeStatus.OK for volume in self.volumes)

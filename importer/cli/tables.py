@@ -148,17 +148,35 @@ def verify_table(
     lines += result.neighbours.lines()
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
-    then = [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if result.ok and words else []
-    if words and result.bad and not (result.repairable or asked):
-        then = [next_command("to ask for damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")]
     return [
         *lines,
         f"{counted(result.checked, 'blob')} checked: the archive is {verdict}",
         # `whole` is said of the files: an officer would take it for all that was asked for.
         *([f"warning: {result.left_out}"] if result.left_out else []),
         *lasted(taken, ("checking", "checked")),
-        *then,
+        *_after_verify(result, words, asked=asked),
     ]
+
+
+def _after_verify(result: VerifyResult, words: Sequence[str], *, asked: bool) -> list[str]:
+    """Return what to do after a check: the next command, or how to get a whole archive that is signed with the key."""
+    if result.ok:
+        return [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if words else []
+    if not result.is_trusted:
+        return ["do not use it: ask the sender for the right public key, or for an archive that is signed with this one"]
+    then = []
+    if words and result.bad and not (result.repairable or asked):
+        then.append(
+            next_command("to ask for damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")
+        )
+    if result.lacks_volumes:
+        then.append(
+            "bring the missing volumes, and verify again; hub-import push takes those that are here, and with --rerequest FILE "
+            "asks for lost content"
+        )
+    if result.neighbours.unvouched:
+        then.append("copy the files that are not signed again, with SHA256SUMS and SHA256SUMS.sig, or remove them")
+    return then
 
 
 def repair_document(results: Sequence[Repaired]) -> Document:

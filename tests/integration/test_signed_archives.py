@@ -125,6 +125,7 @@ def test_with_a_key_no_report_passes_that_was_not_signed(signed, tmp_path, form)
     said = run("hub-import", "verify", copy, "--key", public).stdout
     assert f"{copy / 'report.html'}: not signed" in said
     assert "the archive is NOT whole" in said
+    assert said.endswith("copy the files that are not signed again, with SHA256SUMS and SHA256SUMS.sig, or remove them\n")
     assert run("hub-import", "verify", copy).status == (
         4 if form == "unsigned sums" else 0
     )  # without a key, the sums alone count
@@ -161,6 +162,20 @@ def test_with_a_key_another_inventory_and_parity_are_named(signed, tmp_path):
     (copy / f"{volume.name}.parity").write_bytes(b"parity of another volume")
     done = run("hub-import", "verify", copy, "--key", public, "--format", "json")
     assert (done.status, done.json["unvouched"]) == (4, [str(copy / f"{volume.name}.parity")])
+
+
+def test_a_check_that_fails_ends_with_advice(signed, tmp_path):
+    """What is missing, and what another key signed; see `test_with_a_key_no_report_passes_that_was_not_signed`."""
+    archive, _, _ = signed
+    _, other = keygen(tmp_path, name="other")
+    assert (
+        "ask the sender for the right public key"
+        in run("hub-import", "verify", archive, "--key", other).stdout.splitlines()[-1]
+    )
+    (tmp_path / "part").mkdir()
+    for name in ("inventory.json", "inventory.json.sig"):
+        shutil.copy(archive / name, tmp_path / "part")
+    assert run("hub-import", "verify", tmp_path / "part").stdout.splitlines()[-1].startswith("bring the missing volumes")
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +367,7 @@ def test_keys_that_cannot_be_used_are_told_before_anything_is_fetched(tmp_path, 
     assert done.status == 2, done.stderr
     assert str(key) in done.stderr
     assert "keygen" in done.stderr
+    assert "https://" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
