@@ -164,7 +164,7 @@ def _after_verify(result: VerifyResult, words: Sequence[str], *, asked: bool) ->
         return [next_command("next", "hub-import", "deploy", *words, "--registry", "HOST:PORT")] if words else []
     if not result.is_trusted:
         return ["do not use it: ask the sender for the right public key, or for an archive that is signed with this one"]
-    then = []
+    then: list[str] = []
     if words and result.bad and not (result.repairable or asked):
         then.append(
             next_command("to ask for damaged content again", "hub-import", "verify", *words, "--rerequest", "again.json")
