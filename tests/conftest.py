@@ -11,7 +11,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -19,6 +19,9 @@ import stamina
 
 from common.log import SECRETS
 from tests.fakes.commands import AUTHORITIES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # How long one example takes depends on how busy the machine is.
 _UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -49,6 +52,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: ranks.get(str(item.path.relative_to(_TESTS)), len(ranks))
     )  # stable: all else stays in its order
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for the tests of a module."""
+    from tests.fakes.browser import browser
+
+    with browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -102,9 +102,20 @@ def _descriptor(seed: str, size: int) -> dict[str, object]:
     return {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(seed.encode()), "size": size}
 
 
-def as_plan(made: Reported) -> bytes:
-    """Return the inventory as `plan --output` writes it."""
-    return msgspec.json.encode(msgspec.to_builtins(made.inventory) | {"totals": {}})
+def increment(
+    catalog: Catalog,
+    before: Sequence[str],
+    packages: Sequence[str],
+    output: Path,
+    *,
+    lost: Sequence[str] = (),
+    **changes: object,
+) -> Reported:
+    """Return the report of packages after an archive of `before`; images of the repositories in `lost` could not be had."""
+    first, earlier = reported(planned(catalog, before), output), output / "earlier.json"
+    # As `plan --output` writes it.
+    earlier.write_bytes(msgspec.json.encode(msgspec.to_builtins(first.inventory) | {"totals": {}}))
+    return reported(planned(catalog, packages, lost=lost), output, since=(earlier,), **changes)
 
 
 def asked(text: str) -> ImageSet:

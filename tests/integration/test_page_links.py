@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests import pictures
 from tests.fakes import reports
-from tests.fakes.browser import DESK, PHONE, Visit, browser, needed
+from tests.fakes.browser import DESK, PHONE, Visit, needed
 from tests.fakes.catalogs import real
 from tests.samples import more
 
@@ -36,20 +35,12 @@ FOLLOW = """(link) => {
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An increment with many problems, added operators and links of each kind."""
     home = tmp_path_factory.mktemp("report")
-    catalog, earlier = real("fbc/community-v4.20"), home / "earlier.json"
-    earlier.write_bytes(reports.as_plan(reports.reported(reports.planned(catalog, ASKED[:1]), home)))
     lost = ["caapim/gateway", "istio-release/pilot", "istio-release/proxyv2"]
     page = home / "report.html"
-    page.write_bytes(reports.reported(reports.planned(catalog, ASKED, lost=lost), home, since=(earlier,)).page)
+    page.write_bytes(reports.increment(real("fbc/community-v4.20"), ASKED[:1], ASKED, home, lost=lost).page)
     return page
 
 

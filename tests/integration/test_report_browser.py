@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser
 
 from exporter.catalog.model import Catalog
 from tests.fakes import reports
-from tests.fakes.browser import DESK, PHONE, Visit, browser, needed
+from tests.fakes.browser import DESK, PHONE, Visit, needed
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 from tests.samples import more
 
@@ -22,20 +21,11 @@ EVIL = '"><script>document.title="owned"</script><img src="http://127.0.0.1:9/x"
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of four real operators after an archive of two of them, with an image that could not be fetched."""
     home = tmp_path_factory.mktemp("report")
-    catalog, earlier = real("fbc/community-v4.20"), home / "earlier.json"
-    first = reports.reported(reports.planned(catalog, PACKAGES[:2]), home)
-    earlier.write_bytes(reports.as_plan(first))
-    made = reports.planned(catalog, PACKAGES, lost=["caapim/gateway"])
-    return written(home, reports.reported(made, home, since=(earlier,), volume_size=1024**3).page)
+    catalog, lost = real("fbc/community-v4.20"), ["caapim/gateway"]
+    return written(home, reports.increment(catalog, PACKAGES[:2], PACKAGES, home, lost=lost, volume_size=1024**3).page)
 
 
 def written(home: Path, page: bytes) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,13 @@ from exporter.report import software
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from tests.fakes import reports
-from tests.fakes.browser import DESK, PHONE, Visit, browser, needed
+from tests.fakes.browser import DESK, PHONE, Visit, needed
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 from tests.samples import more
 
 pytestmark = [pytest.mark.integration, needed]
 PACKAGES = ("infinispan", "kube-green", "sailoperator", "layer7-operator")
 LONG = "Deploys a database with replicas, backups and monitoring. " * 8
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
 
 
 def small(home: Path) -> bytes:
