@@ -27,8 +27,7 @@ from importer.configure import undo as undoing
 from importer.push import confirmation
 from importer.push import push as pushing
 from importer.push.confirmation import Content
-from importer.records.document import head_of
-from importer.records.store import RecordStore, not_stored, now, required
+from importer.records.store import RecordStore, not_stored, required
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -94,15 +93,12 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
 
 def _remembered(result: PushResult, archive: Archive, settings: ImportSettings, client: RegistryClient) -> PushResult:
     """Store the record of an archive that is in the mirror (ADR 0080). What fails is a warning: the archive has arrived."""
-    store = RecordStore(client, settings.mirror)
-    head = head_of(archive.digest, settings.mirror, now())
     try:
-        if not store.has(head) or (settings.heal and not store.is_usable(head)):
-            store.write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
+        place = RecordStore(client, settings.mirror).remember(archive, heal=settings.heal)
     except HubError as error:
         problem = Problem("warning", ProblemCode.RECORD_NOT_STORED, str(settings.mirror), not_stored(error))
         return replace(result, problems=(*result.problems, problem))
-    return replace(result, record=str(store.place(head)))
+    return replace(result, record=str(place))
 
 
 def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> int:

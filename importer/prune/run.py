@@ -223,4 +223,4 @@ def _remember(archive: Archive, request: PruneRequest, client: RegistryClient, p
     # (ADR 0031).
     pushes = frozenset({repository_of(request.mirror).name})
     with RegistryClient(request.registry, notify=progress.waiting, pushes_to=pushes) as writer:
-        RecordStore(writer, request.mirror).write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
+        RecordStore(writer, request.mirror).remember(archive)

@@ -25,6 +25,7 @@ from importer.records.document import MAX_LAYER, REPOSITORY, Form, Record, Recor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from common.archive.reader import Archive
     from common.archive.signature import Verifier
     from common.content import Chunks
     from common.mapping import Mirror
@@ -97,6 +98,16 @@ class RecordStore:
                 return place
         assert first is not None  # there are forms
         raise first
+
+    def remember(self, archive: Archive, *, heal: bool = False) -> Reference:
+        """Write the record of an archive that is in the mirror, unless it is there; return it under its tag.
+
+        `heal`: also in place of one that cannot be read.
+        """
+        head = document.head_of(archive.digest, self.mirror, now())
+        if not self.has(head) or (heal and not self.is_usable(head)):
+            self.write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
+        return self.place(head)
 
     def _put(self, place: Reference, written: document.Written) -> None:
         for blob, content in written.blobs:
