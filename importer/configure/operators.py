@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from common.errors import ExitCode
 from common.olm.catalog_names import identities_of, release_of_tag
-from common.openshift.supported_releases import kubernetes_of, version_of
 from importer.cluster.api.client import connect
-from importer.cluster.api.discovery import ClusterIdentity, identify, own_sources
+from importer.cluster.api.discovery import ClusterIdentity, identify, kubernetes_version, own_sources
 from importer.cluster.kinds import OPERATOR_HUB
 from importer.cluster.record import expected_catalogs, record_namespace
 from importer.cluster.resources.build import can_serve
@@ -98,13 +97,7 @@ def name(
     kept = {each.name for number, each in enumerate(named) if fitting.get(number) == each.name and each.name not in earlier}
     chosen = kept - set(cluster.resources.catalog_names.values())
     taken = frozenset((namespace, each) for each in chosen)
-    return seen, Naming(tuple(named), tuple(served), taken, going, _kubernetes(client, release))
-
-
-def _kubernetes(client: ClusterClient, release: Release | None) -> Kubernetes:
-    """Return the version of Kubernetes, which OLM compares; that of the release where the server says none."""
-    in_release = kubernetes_of((release.major, release.minor)) if release is not None else None
-    return version_of(client.version()) or in_release or ()
+    return seen, Naming(tuple(named), tuple(served), taken, going, kubernetes_version(client, release))
 
 
 def _of_release(inventory: Inventory, release: Release) -> dict[int, list[str]]:

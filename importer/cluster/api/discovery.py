@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
+from common.openshift.supported_releases import kubernetes_of, version_of
 from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, UnavailableError
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, has_own_label, status_of
 from importer.cluster.microshift import microshift_version
@@ -19,6 +20,7 @@ from importer.cluster.resources.names import ServedCatalog
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from common.openshift.supported_releases import Kubernetes
 
 _LONGEST = 80
 _MINOR = re.compile(r"\d{1,3}\.\d{1,3}")
@@ -166,6 +168,12 @@ def identify(client: ClusterClient, given: Release | None = None) -> ClusterIden
     other = given if given is not None and given != release_of(version) else None
     hosted = version is not None and not microshift and is_hosted(client)
     return ClusterIdentity(client.server, client.context, version, other, microshift, hosted)
+
+
+def kubernetes_version(client: ClusterClient, release: Release | None) -> Kubernetes:
+    """Return the version of Kubernetes, which OLM compares; that of the release where the server says none."""
+    in_release = kubernetes_of((release.major, release.minor)) if release is not None else None
+    return version_of(client.version()) or in_release or ()
 
 
 def is_hosted(client: ClusterClient) -> bool:
