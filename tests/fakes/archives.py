@@ -53,13 +53,18 @@ def chunks_of(content: bytes, step: int = 100_000) -> Callable[..., Chunks]:
 
 @dataclass
 class Content:
-    """What a test wants in its archive. Every image has CONFIG, stored as zstd, and its own layers."""
+    """What a test wants in its archive. Every image has CONFIG, stored as zstd, and its own layers.
+
+    `additional`: sources of images that no operator needs.
+    """
 
     images: Mapping[str, Sequence[bytes]]
     missing: frozenset[Digest] = frozenset()
     bound: int | None = None
     volume_size: int = 1 << 30
     extra: Mapping[str, bytes] = field(default_factory=dict)
+    created: str = CREATED
+    additional: frozenset[str] = frozenset()
 
     def manifest(self, layers: Sequence[bytes]) -> bytes:
         return encode(
@@ -108,7 +113,7 @@ class Content:
             records[digest] = BlobRecord(records[digest].size, records[digest].media_type, missing=ProblemCode.BLOB_UNAVAILABLE)
         return Inventory(
             media_type=inventory.MEDIA_TYPE,
-            created=CREATED,
+            created=self.created,
             tool="hub-airgap 0.1.0",
             image_set={"kind": "ImageSetConfiguration"},
             requires=(),
@@ -129,16 +134,20 @@ class Content:
             source=source,
             digest=_digest(self.manifest(layers)),
             media_type=media_types.OCI_MANIFEST,
-            kind=ImageKind.RELATED,
+            kind=ImageKind.ADDITIONAL if source in self.additional else ImageKind.RELATED,
             platforms=("linux/amd64",),
             complete=not {_digest(layer) for layer in layers} & self.missing,
-            needed_by=(f"catalog/package/{source.partition('@')[0].rpartition('/')[2].partition(':')[0]}",),
+            needed_by=() if source in self.additional else (f"catalog/package/{_package(source)}",),
             size=sum(map(len, layers)) + len(CONFIG),
         )
 
     def _record(self, layers: Sequence[bytes]) -> ManifestRecord:
         blobs = tuple(dict.fromkeys([_digest(CONFIG), *map(_digest, layers)]))
         return ManifestRecord(media_types.OCI_MANIFEST, len(self.manifest(layers)), blobs=blobs)
+
+
+def _package(source: str) -> str:
+    return source.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
 def write(directory: Path, content: Content) -> FinishedArchive:

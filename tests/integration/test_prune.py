@@ -3,132 +3,39 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
+import msgspec
 import pytest
 
-from common.archive.reader import Archive
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
-from common.errors import AuthenticationError, ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
-from common.mapping import Mirror
+from common.errors import ArchiveDamagedError, ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
 from common.oci import media_types
-from common.progress import Silent
 from common.registry.client import RegistryClient
-from common.registry.settings import RegistrySettings
-from importer import workflow
 from importer.cluster.resources.permissions import PRUNE_NAME, reading_images, roles
 from importer.prune import plan as plans
 from importer.prune.delete import execute
-from importer.prune.run import PruneRequest, prune_plan
 from importer.records.document import head_of
-from importer.records.listing import remembered
 from importer.records.store import RecordStore
-from importer.settings import ImportSettings
-from tests.fakes import registry_profiles, registry_profiles_closed
-from tests.fakes.archives import Content, noise, written
+from tests.fakes.archives import noise
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.cluster_rbac import Roles
 from tests.fakes.commands import run
-from tests.fakes.factories import image, index
-from tests.fakes.registry import PASSWORD, USER, FakeRegistry
-from tests.fakes.registry_profile import Profile, Refusal
-from tests.fakes.servers import docker_registry, require
+from tests.fakes.factories import image
+from tests.fakes.pruned_mirrors import OLD, SHARED, SIDE, Cut, Site, dated, root, weeks
+from tests.fakes.registry import FakeRegistry
 from tests.samples import more
-
-PREFIX = "ocp"
-SHARED, OLD, NEW, SIDE = (noise(name, 900) for name in ("shared", "old", "new", "side"))
-
-
-class Dated(Content):
-    """Content of an archive that was made on a day of January."""
-
-    day = 1
-
-    def inventory(self, layout):
-        # Operators of one catalog: the archives are its versions.
-        return replace_struct(super().inventory(layout), created=f"2026-01-{self.day:02}T12:00:00Z")
-
-
-def replace_struct(value, **changed):
-    return type(value)(**{**{name: getattr(value, name) for name in value.__struct_fields__}, **changed})
-
-
-def dated(folder, day, images):
-    content = Dated(images)
-    content.day = day
-    return written(folder / f"day{day}", content)
 
 
 @pytest.fixture(name="archives", scope="module")
 def _archives(tmp_path_factory):
-    """Three weeks: what the first had is replaced, but for what all share."""
-    folder = tmp_path_factory.mktemp("weeks")
-    return [
-        dated(folder, 1, {"quay.io/org/app:v1": [SHARED, OLD], "quay.io/org/shared:v1": [SHARED]}),
-        dated(folder, 8, {"quay.io/org/app:v2": [SHARED, NEW], "quay.io/org/shared:v1": [SHARED]}),
-        dated(folder, 15, {"quay.io/org/app:v3": [SHARED, SIDE], "quay.io/org/shared:v1": [SHARED]}),
-    ]
-
-
-class Site:
-    """A mirror with archives, and the requests of a person there."""
-
-    def __init__(self, registry, folder, product=None):
-        self.registry, self.product = registry, product  # a fake one, or docker-registry itself
-        prefix = product.prefix if product else PREFIX
-        options = dict(zip(product.options[::2], product.options[1::2], strict=True)) if product else {}
-        depth = options.get("--max-path-components")
-        self.mirror = Mirror.parse(f"{registry.host}/{prefix}", max_path_components=int(depth) if depth else None)
-        environ = {"HOME": str(folder)}
-        if getattr(registry, "auth", None):
-            (folder / "auth.json").write_text(json.dumps({"auths": {registry.host: {"auth": basic()}}}))
-            environ["REGISTRY_AUTH_FILE"] = str(folder / "auth.json")
-        self.settings = RegistrySettings(insecure=frozenset({registry.host}), environ=environ, system_root=folder)
-
-    def push(self, *archives):
-        for archive in archives:
-            result = workflow.push(archive, ImportSettings(self.mirror, self.settings), Silent())
-            assert result.record, result
-
-    def request(self, **changed):
-        return PruneRequest(self.mirror, self.settings, jobs=2, **changed)
-
-    def plan(self, **changed):
-        return prune_plan(self.request(**changed), Silent())
-
-    def run(self, plan, **changed):
-        request = self.request(keep_last=plan.keep_last, named=plan.named, accept_unrecorded=plan.accept_unrecorded, **changed)
-        return execute(plan, request, Silent())
-
-    def repository(self, name):
-        return self.registry.repositories[self.mirror.at(name).repository]
-
-    @property
-    def archives(self):
-        return {one.digest: one for one in remembered(str(self.mirror), self.settings).archives}
-
-    @property
-    def stored(self):
-        records = self.mirror.at("hub-airgap-archives").repository
-        found = {name: set(each.manifests) for name, each in self.registry.repositories.items() if name != records}
-        return {name: each for name, each in found.items() if each}
-
-
-def basic():
-    import base64
-
-    return base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    return weeks(tmp_path_factory.mktemp("weeks"))
 
 
 @pytest.fixture(name="site")
 def _site(tmp_path):
     with FakeRegistry() as registry:
         yield Site(registry, tmp_path)
-
-
-def root(archive, number=0):
-    return archive.inventory.images[number].digest
 
 
 def test_what_the_newest_archives_do_not_need_is_deleted(site, archives):
@@ -165,7 +72,7 @@ def test_a_newest_archive_that_lost_an_image_deletes_no_complete_one(site, archi
 def test_a_plan_is_stable_and_can_be_read(site, archives, tmp_path):
     site.push(*archives)
     first, second = site.plan(), site.plan()
-    assert replace_struct(first, created="") == replace_struct(second, created="")
+    assert msgspec.structs.replace(first, created="") == msgspec.structs.replace(second, created="")
     (tmp_path / "plan.json").write_bytes(plans.encode(first))
     assert plans.load(tmp_path / "plan.json") == first
     for bad in (b"{}", b'{"mediaType": "x"}', plans.encode(first).replace(b'"ocp/org/app"', b'"../etc"')):
@@ -182,22 +89,6 @@ def test_archives_that_are_named_stay(site, archives):
     assert set(site.archives) == {archives[0].digest, archives[2].digest}
     with pytest.raises(UsageError, match="no archive of that name"):
         site.plan(named=("nothing",))
-
-
-class Cut(Silent):
-    """Progress of a run that is interrupted after some steps."""
-
-    def __init__(self, after):
-        super().__init__()
-        self.after, self.deleting = after, False
-
-    def begin(self, what, _total, _unit=""):
-        self.deleting = what.startswith("deleting")
-
-    def advance(self, _size, _item="", *, moved=True):
-        self.after -= self.deleting
-        if self.after < 0:
-            raise InterruptedByUserError("interrupted")
 
 
 @pytest.mark.parametrize("step", [1, *more([0])])
@@ -350,7 +241,7 @@ def test_a_record_that_cannot_be_read_stops_the_plan(site, archives):
     digest = store.tags[f"archive-{archives[2].digest[7:]}"]
     layer = json.loads(store.manifests[digest][1])["layers"][0]["digest"]
     store.blobs[layer] = b"x" * len(store.blobs[layer])
-    with pytest.raises(Exception, match="records that cannot be used"):
+    with pytest.raises(ArchiveDamagedError, match="records that cannot be used"):
         site.plan()
 
 
@@ -415,74 +306,36 @@ def test_a_cluster_that_may_not_be_read_as_a_whole_stops_the_plan(site, archives
     assert "rbac-prune.yaml" in caught.value.hint
 
 
-# Products.
-
-PRODUCTS = {each.name: each for each in (*registry_profiles.PROFILES, *registry_profiles_closed.PROFILES)}
-_CHILDREN = [noise(name, 400) for name in ("amd64", "arm64")]
-MANY = index([image([each], platform=name) for each, name in zip(_CHILDREN, ("linux/amd64", "linux/arm64"), strict=True)])
-
-
-@pytest.mark.parametrize("name", ["Harbor", *more(sorted(PRODUCTS.keys() - {"Harbor"}))])
-def test_each_product_deletes_or_says_why_not(archives, tmp_path, name):
-    product = PRODUCTS[name]
-    with product.registry() as registry:
-        site = Site(registry, tmp_path, product)
-        site.push(*archives)
-        plan, before = site.plan(), site.stored
-        assert len(plan.deletions) == 2
-        if not registry.deletes:
-            with pytest.raises(RegistryError, match="nothing was deleted"):
-                site.run(plan)
-            assert site.stored == before
-            registry.deletes = True  # as its administrator switches it on
-        result = site.run(plan)
-        assert (result.exit_code, result.refused) == (ExitCode.DONE, []), result
-        assert {root(each) for each in archives[:2]}.isdisjoint(site.stored[site.mirror.at("org/app").repository])
-        assert list(site.archives) == [archives[2].digest]
-
-
-def test_immutable_tags_are_refused_and_named(archives, tmp_path):
-    """goharbor/harbor, src/server/middleware/immutable/deletemf.go: 412 for a manifest with an immutable tag."""
-    with FakeRegistry() as registry:
-        site = Site(registry, tmp_path)
-        site.push(*archives)
-        plan = site.plan()
-        registry.profile = Profile(immutable=True, is_immutable=Refusal(412, "PRECONDITION", "configured as immutable"))
-        result = site.run(plan)
-        assert result.exit_code is ExitCode.PROBLEMS
-        assert {root(each) for each in archives[:2]} <= {one.digest for one in result.refused}
-        assert result.bytes == 0
-        assert len(site.archives) == 3, "the records of what is there stay"
+def test_the_roles_for_prune_let_it_read_and_nothing_else(site, archives, cluster, tmp_path):
+    """Catalogs that nothing is installed from are shown with the command that removes them."""
+    site.push(*archives)
+    kubeconfig = cluster.kubeconfig(tmp_path)
+    namespace, own = "openshift-marketplace", {"app.kubernetes.io/managed-by": "hub-import"}
+    for name, labels in (("unused", own), ("used", own), ("cs-redhat-v4-18", {}), ("others", {})):
+        source = {
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"sourceType": "grpc", "image": "r/a:1"},
+        }
+        cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "CatalogSource", **source})
+    wanted = {"name": "op", "source": "used", "sourceNamespace": namespace, "channel": "stable"}
+    subscription = {"metadata": {"name": "op", "namespace": namespace}, "spec": wanted}
+    cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "Subscription", **subscription})
+    documents = roles(reading_images(), PRUNE_NAME)
+    assert {verb for each in documents for rule in each["rules"] for verb in rule["verbs"]} == {"list"}
+    cluster.roles = granted = Roles(documents)
+    plan = site.plan(clusters=(kubeconfig,))
+    assert granted.denied == []
+    assert {(one.name, one.own) for one in plan.unused_catalogs} == {("unused", True), ("cs-redhat-v4-18", False)}
+    assert any(one.command == "oc delete catalogsource unused -n openshift-marketplace" for one in plan.unused_catalogs)
+    # One kind fewer, and nothing is planned.
+    for each in documents:
+        each["rules"] = [rule for rule in each["rules"] if rule["resources"] != ["statefulsets"]]
+    cluster.roles = Roles(documents)
+    with pytest.raises(ClusterError, match="nothing was planned"):
+        site.plan(clusters=(kubeconfig,))
 
 
-def blobs_of(server):
-    """Return the blobs that docker-registry keeps, with their sizes."""
-    return {path.parent.name: path.stat().st_size for path in server.root.rglob("blobs/sha256/*/*/data")}
-
-
-@pytest.mark.parametrize("keep", [1, *more([2])])
-def test_docker_registry_frees_what_the_plan_said(archives, tmp_path, keep):
-    """The real one, with its own garbage collection."""
-    with docker_registry(tmp_path, name="mirror") as server:
-        site = Site(server, tmp_path)
-        site.push(*archives)
-        before = blobs_of(server)
-        plan = site.plan(keep_last=keep)
-        assert len(plan.deletions) == 3 - keep
-        assert blobs_of(server) == before
-        result = site.run(plan)
-        assert (result.exit_code, result.bytes) == (ExitCode.DONE, plan.bytes)
-        again = site.run(plan)
-        assert (again.exit_code, again.deleted, again.gone) == (ExitCode.DONE, [], 3 - keep)
-        config = server.root.parent / "config.yml"
-        program = require("docker-registry")
-        subprocess.run([program, "garbage-collect", str(config)], check=True, capture_output=True)
-        after = blobs_of(server)
-        assert sum(before.values()) - sum(after.values()) == plan.bytes > 1800
-        assert set(after) < set(before)
-        # What stays can be pulled: a push finds everything that the kept archive needs.
-        left = workflow.push(archives[2], ImportSettings(site.mirror, site.settings, heal=True), Silent())
-        assert (left.exit_code, left.uploaded) == (ExitCode.DONE, 0)
+# The command, and keys.
 
 
 def test_the_command(site, archives, tmp_path):
@@ -538,102 +391,3 @@ def test_a_record_that_the_key_did_not_sign_neither_deletes_nor_pushes_out_other
     site.run(plan, key=key)
     assert root(archives[2]) in site.stored["ocp/org/app"]
     assert forged.digest in site.archives, "it is no reason to delete, and stays"
-
-
-def exported(source, folder, tag, epoch):
-    done = run(
-        *("hub-export", "create", "--image", f"{source.host}/org/signed:{tag}", "--insecure", source.host, "--output", folder),
-        env={"SOURCE_DATE_EPOCH": str(epoch)},
-    )
-    assert done.status == 0, done.stderr
-    return Archive.open([folder])
-
-
-def test_the_list_of_referrers_goes_with_its_image(tmp_path):
-    """docker-registry has no referrers API: a push lists them under a fallback tag, which no inventory has."""
-    subject, newer = image([noise("subject", 200)]), image([noise("newer", 200)])
-    sbom = image([noise("sbom", 100)], subject=subject.descriptor, artifact_type="application/spdx+json")
-    with FakeRegistry() as source, FakeRegistry(referrers=False) as registry:
-        source.add_image("org/signed", subject, tag="v1")
-        source.add_image("org/signed", sbom)
-        source.add_image("org/signed", newer, tag="v2")
-        site = Site(registry, tmp_path)
-        site.push(exported(source, tmp_path / "first", "v1", 1767225600), exported(source, tmp_path / "next", "v2", 1767830400))
-        fallback, repository = f"sha256-{subject.digest[7:]}", site.repository("org/signed")
-        assert fallback in repository.tags
-        plan = site.plan()
-        assert {one.digest for one in plan.deletions} == {subject.digest, sbom.digest}
-        assert plan.lists == {"ocp/org/signed": (fallback,)}
-        registry.fault("DELETE", f"/manifests/{repository.tags[fallback]}", status=403)
-        with pytest.raises(AuthenticationError):
-            site.run(plan)
-        assert set(repository.manifests) == {newer.digest, repository.tags[fallback]}, "interrupted before the list"
-        assert site.run(plan).exit_code is ExitCode.DONE
-        assert fallback not in repository.tags
-        assert set(repository.manifests) == {newer.digest}
-
-
-def test_the_roles_for_prune_let_it_read_and_nothing_else(site, archives, cluster, tmp_path):
-    """Catalogs that nothing is installed from are shown with the command that removes them."""
-    site.push(*archives)
-    kubeconfig = cluster.kubeconfig(tmp_path)
-    namespace, own = "openshift-marketplace", {"app.kubernetes.io/managed-by": "hub-import"}
-    for name, labels in (("unused", own), ("used", own), ("cs-redhat-v4-18", {}), ("others", {})):
-        source = {
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
-            "spec": {"sourceType": "grpc", "image": "r/a:1"},
-        }
-        cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "CatalogSource", **source})
-    wanted = {"name": "op", "source": "used", "sourceNamespace": namespace, "channel": "stable"}
-    subscription = {"metadata": {"name": "op", "namespace": namespace}, "spec": wanted}
-    cluster.put({"apiVersion": "operators.coreos.com/v1alpha1", "kind": "Subscription", **subscription})
-    documents = roles(reading_images(), PRUNE_NAME)
-    assert {verb for each in documents for rule in each["rules"] for verb in rule["verbs"]} == {"list"}
-    cluster.roles = granted = Roles(documents)
-    plan = site.plan(clusters=(kubeconfig,))
-    assert granted.denied == []
-    assert {(one.name, one.own) for one in plan.unused_catalogs} == {("unused", True), ("cs-redhat-v4-18", False)}
-    assert any(one.command == "oc delete catalogsource unused -n openshift-marketplace" for one in plan.unused_catalogs)
-    # One kind fewer, and nothing is planned.
-    for each in documents:
-        each["rules"] = [rule for rule in each["rules"] if rule["resources"] != ["statefulsets"]]
-    cluster.roles = Roles(documents)
-    with pytest.raises(ClusterError, match="nothing was planned"):
-        site.plan(clusters=(kubeconfig,))
-
-
-PLATFORMS = ("linux/amd64", "linux/arm64")
-
-
-@pytest.mark.parametrize("order", ["neither", *more(["parents", "children"])])
-def test_an_index_and_its_manifests(tmp_path, order):
-    """A registry may want either first; where it deletes the index in no order, its manifests stay."""
-    many = index([image([noise(f"{each} of the index", 90)], platform=each) for each in PLATFORMS])
-    children = {each.digest for each in many.manifests}
-    with FakeRegistry() as source, FakeRegistry() as registry:
-        source.add_image("org/signed", many, tag="v1")
-        source.add_image("org/signed", image([noise("newer", 200)]), tag="v2")
-        site = Site(registry, tmp_path)
-        site.push(exported(source, tmp_path / "first", "v1", 1767225600), exported(source, tmp_path / "next", "v2", 1767830400))
-        plan = site.plan()
-        assert plan.deletions[0].digest == many.digest, "the index first"
-        stored = site.repository("org/signed").manifests
-        if order == "parents":
-            registry.profile = Profile(referenced=Refusal(412, "PRECONDITION", "referenced by others"))
-        elif order == "children":
-            registry.fault(
-                "DELETE",
-                f"/manifests/{many.digest}",
-                status=409,
-                body=b'{"errors": [{"code": "X", "message": "it has children"}]}',
-            )
-        else:
-            registry.fault("DELETE", f"/manifests/{many.digest}", status=409, times=9)
-        result = site.run(plan)
-        if order == "neither":
-            assert {one.digest for one in result.refused} == {many.digest, *children}
-            assert {many.digest, *children} <= set(stored)
-        else:
-            assert result.exit_code is ExitCode.DONE, result
-            assert children.isdisjoint(stored)
-            assert many.digest not in stored

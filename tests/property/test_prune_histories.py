@@ -11,7 +11,6 @@ import random
 
 import pytest
 
-from common.archive.inventory import ImageKind
 from common.errors import ExitCode, InterruptedByUserError
 from common.mapping import Mirror, map_images
 from common.progress import Silent
@@ -20,31 +19,13 @@ from importer import workflow
 from importer.prune.delete import execute
 from importer.prune.run import PruneRequest, prune_plan
 from importer.settings import ImportSettings
-from tests.fakes.archives import Content, noise, written
+from tests.fakes.archives import noise
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.pruned_mirrors import Cut, dated
 from tests.fakes.registry import FakeRegistry
 from tests.samples import more
 
 PATHS = ("org/app", "org/tool", "deep/down/db")
-
-
-class Dated(Content):
-    """Content of an archive of a day; some of its images are additional ones, which no operator needs."""
-
-    day = 1
-    additional: frozenset[str] = frozenset()
-
-    def inventory(self, layout):
-        made = super().inventory(layout)
-        fields = {name: getattr(made, name) for name in made.__struct_fields__}
-        images = tuple(map(self._own, made.images))
-        return type(made)(**{**fields, "created": f"2026-01-{self.day:02}T12:00:00Z", "images": images})
-
-    def _own(self, image):
-        fields = {name: getattr(image, name) for name in image.__struct_fields__}
-        if image.source in self.additional:
-            fields |= {"kind": ImageKind.ADDITIONAL, "needed_by": ()}
-        return type(image)(**fields)
 
 
 def archive(chance, folder, number):
@@ -52,25 +33,7 @@ def archive(chance, folder, number):
     for _ in range(chance.randint(1, 4)):
         layers = [noise(f"layer {chance.randrange(6)}", 300) for _ in range(chance.randint(1, 2))]
         images[f"quay.io/{chance.choice(PATHS)}:v{chance.randrange(3)}"] = list(dict.fromkeys(layers))
-    content = Dated(images)
-    content.day = 1 + number
-    content.additional = frozenset(name for name in images if chance.random() < 0.3)
-    return written(folder / f"archive{number}", content)
-
-
-class Cut(Silent):
-    """Progress of a run that ends after some steps."""
-
-    def __init__(self, after):
-        self.after, self.deleting = after, False
-
-    def begin(self, what, _total, _unit=""):
-        self.deleting = what.startswith("deleting")
-
-    def advance(self, _size, _item="", *, moved=True):
-        self.after -= self.deleting
-        if self.after < 0:
-            raise InterruptedByUserError("interrupted")
+    return dated(folder, 1 + number, images, frozenset(name for name in images if chance.random() < 0.3))
 
 
 def needed(archives, mirror, keep_last):
