@@ -55,7 +55,7 @@ class PlannedSource:
 
 
 def _repository(source: str) -> Reference | None:
-    """Return the repository of a source; None for what is no reference: a catalog in a directory."""
+    """Return the repository of a source; None for a catalog in a directory."""
     try:
         return Reference.parse(source)
     except UsageError:

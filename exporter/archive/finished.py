@@ -72,7 +72,7 @@ def _differences(made: Inventory, spec: ArchiveSpec, making: Making) -> Iterator
     kept = {digest: blob.size for digest, blob in made.blobs.items() if digest not in missing}
     wanted = {digest: blob.size for digest, blob in planned.blobs.items() if digest not in missing}
     if (kept, made.manifests.keys()) != (wanted, planned.manifests.keys()):
-        yield "what was asked for has other content now"
+        yield "the requested content is another now"
     if made.volumes != planned.volumes:
         yield "with volumes of another size"
     yield from _differing_files(made, spec, making)

@@ -199,7 +199,7 @@ def created_table(made: Exported, directory: Path | str, taken: Measured | None 
     names = numbered([volume.name for volume in inventory.volumes])
     notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values(), inventory.known_bases)]
     archive = heading_of(inventory, document["digest"])
-    # The problems are many lines above, and the totals count what was asked for.
+    # The problems are many lines above, and the totals count all requested images.
     lacking = left_out_text(inventory)
     notes += [f"warning: {lacking}"] if lacking else []
     return paragraphs(

@@ -1,8 +1,7 @@
 """The image set: catalogs, packages and images requested by an ImageSetConfiguration file (`file.py`) or by flags.
 
-Rules: docs/reference/selection.md, *Input*.
-The fields are those of oc-mirror v2 (openshift/oc-mirror, v2alpha1), with a few of v1alpha2
-and of the project (ADR 0050).
+Rules: docs/reference/selection.md, *Input*. The fields are those of oc-mirror v2 (openshift/oc-mirror, v2alpha1), with a few of
+v1alpha2 and of the project (ADR 0050).
 """
 
 from __future__ import annotations

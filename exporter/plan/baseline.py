@@ -77,7 +77,7 @@ class Delivered:
         self._described[digest] = BaseRecord(confirms=receipt.inventories)
 
     def _describe(self, bases: Mapping[Digest, BaseRecord]) -> None:
-        # What an archive says of itself counts, and of others what the first one says.
+        # An archive describes itself; of those that it requires the first description is kept.
         for digest, base in bases.items():
             self._described.setdefault(digest, base)
 

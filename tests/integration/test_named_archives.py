@@ -169,7 +169,7 @@ def test_another_text_is_refused_before_anything_is_done(weeks, tmp_path, name):
     assert not {"\x1b", "\u202e"} & set(done.stderr)
 
 
-def test_a_name_of_a_stranger_never_reaches_the_terminal(weeks, tmp_path):
+def test_control_characters_of_a_name_never_reach_the_terminal(weeks, tmp_path):
     shutil.copytree(weeks.home / "w1", tmp_path / "w1")
     file = tmp_path / "w1/inventory.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"name": "\u202e../../x\x1b[2J"}))

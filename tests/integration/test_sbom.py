@@ -188,9 +188,9 @@ def test_jq_reads_the_same_from_the_blob(archive):
     raw = b"".join(bytes(chunk) for chunk in Archive.open([archive]).content(found))
     query = '.packages[] | select(.primaryPackagePurpose != "CONTAINER") | [.name, .versionInfo, .licenseDeclared]'
     said = subprocess.run(["jq", "-c", query], input=raw, capture_output=True, check=True).stdout.decode().splitlines()
-    ours = named(sbom(archive, "--licence", "*"))
+    listed = named(sbom(archive, "--licence", "*"))
     assert [json.loads(line) for line in said][:2] == [
-        [name, ours[name]["version"], ours[name]["licence"]] for name in ("openssl-libs", "bash")
+        [name, listed[name]["version"], listed[name]["licence"]] for name in ("openssl-libs", "bash")
     ]
 
 
@@ -316,7 +316,7 @@ def test_what_cannot_be_read_is_a_warning_and_the_others_are_read(hostile):
     assert "1 package of its SBOM" in problems["some"]["message"]
 
 
-def test_texts_of_strangers_are_shown_and_do_nothing(hostile):
+def test_hostile_texts_are_shown_and_do_nothing(hostile):
     shown = run("hub-export", "sbom", hostile).stdout
     page = (hostile / "report.html").read_text()
     for text in (shown, page):

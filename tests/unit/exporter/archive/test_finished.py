@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from common.archive import checksums, inventory_file
 from common.archive.volume import JOURNAL_NAME
+from common.errors import UsageError
 from common.oci.image import digest_of
 from common.progress import Silent
 from exporter import workflow
-from exporter.archive.finished import archive_in
+from exporter.archive.finished import archive_in, require_same
+from exporter.report.preview import Preview
 from exporter.settings import Making
+from tests.fakes import reports
 from tests.fakes.archives import CUT
+from tests.unit.exporter.report.test_purpose import CATALOG, SETTINGS
 
 RAW = inventory_file.encode(CUT.inventory(CUT.layout()))
 
@@ -58,3 +63,16 @@ def test_with_a_journal_an_archive_is_not_finished(directory):
 def test_an_inventory_that_cannot_be_read_is_no_archive(directory):
     (directory / inventory_file.NAME).write_bytes(RAW[:-9])
     assert archive_in(directory) is None
+
+
+def test_other_content_is_a_difference_and_a_missing_blob_is_none(tmp_path):
+    (tmp_path / checksums.NAME).write_bytes(b"")
+    spec = Preview(reports.planned(CATALOG), SETTINGS).spec
+    made = inventory_file.decode(inventory_file.encode(spec.inventory({})), "the archive")
+    digest, *others = made.blobs
+    for blobs, difference in (
+        ({each: made.blobs[each] for each in others}, "the requested content is another now"),
+        (made.blobs | {digest: replace(made.blobs[digest], missing="HTTP 404", pieces=())}, "is no longer here"),
+    ):
+        with pytest.raises(UsageError, match=difference):
+            require_same(replace(made, blobs=blobs), spec, Making(tmp_path))

@@ -98,7 +98,7 @@ def test_a_name_is_recorded_shown_and_kept_in_a_plan(tmp_path: Path) -> None:
 
 
 def test_the_same_room_is_kept_for_names_of_one_length(tmp_path: Path) -> None:
-    """So an interrupted export goes on in place under another name; with another room its blobs are moved."""
+    """So an interrupted export continues in place under another name; with another room its blobs are moved."""
     layouts = []
     for name in ("week-47", "week-48", "week-47-again"):
         spec = Preview(reports.planned(CATALOG), replace(SETTINGS, name=name)).spec
