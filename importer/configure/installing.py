@@ -63,13 +63,13 @@ def install(
         identity = identify(client, cluster.release)
         release = identity.release
         # What is read is asked for first: a 403 in the middle of it would name one permission alone.
-        _require(client, release, Installation())
+        _require(client, release, Installation(), how)
         offers = offered(client, release, inventory, olm_v1=how.olm_v1)
         installation, findings = plan(client, release, wanted, how, offers)
         would = Installed(identity, ApplyResult(()), tuple(findings), installation)
         # What cannot be installed may be in namespaces that cannot be written either.
         if would.exit_code is ExitCode.DONE:
-            _require(client, release, installation)
+            _require(client, release, installation, how)
             would = replace(would, result=rehearse(client, release, installation))
         if cluster.dry_run:
             return would
@@ -84,9 +84,9 @@ def install(
         return replace(would, result=result, done=True, outcomes=outcomes(progress))
 
 
-def _require(client: ClusterClient, release: Release | None, installation: Installation) -> None:
+def _require(client: ClusterClient, release: Release | None, installation: Installation, how: How) -> None:
     """Raise ClusterError with all missing permissions."""
-    if lacking := refused(client, release, installation):
+    if lacking := refused(client, release, installation, olm_v1=how.olm_v1):
         # All of them in one list: an administrator who grants them one by one needs as many runs.
         fix = "`hub-import render --subscriptions … --rbac` writes roles with exactly these; an administrator binds them."
         cause = f"{len(lacking)} permissions are missing"

@@ -46,11 +46,13 @@ class Asking:
     sleep: Callable[[float], None] = time.sleep
 
 
-def refused(client: ClusterClient, release: Release | None, installation: Installation) -> list[Permission]:
+def refused(
+    client: ClusterClient, release: Release | None, installation: Installation, *, olm_v1: bool = False
+) -> list[Permission]:
     """Return the permissions that are missing for an installation; of an empty one, for reading what it depends on."""
     resources = [*installation.namespaces, *installation.resources]
     # An installation deletes nothing: `undo` does, and asks for that itself.
-    return missing(client, [each for each in for_installation(release, resources) if each.verb != "delete"])
+    return missing(client, [each for each in for_installation(release, resources, olm_v1=olm_v1) if each.verb != "delete"])
 
 
 def rehearse(client: ClusterClient, release: Release | None, installation: Installation) -> ApplyResult:

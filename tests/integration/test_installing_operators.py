@@ -434,6 +434,17 @@ def test_missing_permissions_are_listed_with_their_names(site):
     assert "get namespaces foo-system" in text
 
 
+def test_what_olm_v1_needs_is_among_the_missing_permissions(site):
+    """The catalogs of OLM v1 are read before the objects of an installation are known."""
+    here = site()
+    here.cluster.forbidden |= {("list", "clustercatalogs"), ("list", "operatorgroups")}
+    with pytest.raises(ClusterError) as error:
+        here.install("foo", olm_v1=True)
+    text = "\n".join(error.value.details)
+    assert "list clustercatalogs.olm.operatorframework.io" in text
+    assert "list operatorgroups.operators.coreos.com" in text
+
+
 @pytest.mark.parametrize("release", ["4.18", *more(["4.12"])])
 def test_the_roles_of_render_allow_an_installation_and_nothing_else(site, release):
     """`undo` deletes the namespace only for an account that may list everything in it, which these roles do not allow."""

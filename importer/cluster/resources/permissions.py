@@ -220,8 +220,11 @@ class _OwnNames:
         return cls(sources, tuple(map(service_name, sources)), rules)
 
 
-def for_installation(release: Release | None, resources: Sequence[Resource]) -> list[Permission]:
-    """Return what the installation of operators uses, and its undo: `resources` are the objects that it writes."""
+def for_installation(release: Release | None, resources: Sequence[Resource], *, olm_v1: bool = False) -> list[Permission]:
+    """Return what the installation of operators uses, and its undo: `resources` are the objects that it writes.
+
+    `olm_v1`: also what is read for OLM v1 before these are known.
+    """
     namespace = MARKETPLACE if release is not None else PLAIN_OLM
     recorded = CONFIG_NAMESPACE if release is not None and not release.microshift else namespace
     found = [
@@ -242,7 +245,8 @@ def for_installation(release: Release | None, resources: Sequence[Resource]) -> 
         found += _each(SUBSCRIPTION, ("list",), where)
         # Their names are those of versions that OLM installs later, which `undo` deletes with the Subscription.
         found += [*_each(CLUSTER_SERVICE_VERSION, ("get", "delete"), where), *_each(INSTALL_PLAN, ("get",), where)]
-    if any(each.kind == CLUSTER_EXTENSION.name for each in resources):
+    extends = olm_v1 and release is not None and release.has_cluster_catalog
+    if extends or any(each.kind == CLUSTER_EXTENSION.name for each in resources):
         found += [*_each(CLUSTER_CATALOG, ("list",)), *_each(CLUSTER_EXTENSION, ("list",))]
         found += [*_each(FEATURE_GATE, ("get",), names=(_CLUSTER,))]
         found += [*_each(CUSTOM_RESOURCE_DEFINITION, ("get",), names=(EXTENSIONS,))]
