@@ -28,6 +28,11 @@ _DAMAGED = RetryPolicy(first_s=0.5, longest_s=8.0, jitter=0.0)
 T = TypeVar("T")
 
 
+def in_memory(content: bytes, start: int = 0) -> Chunks:
+    """Give content that is in memory, from byte `start` on."""
+    return iter((memoryview(content)[start:],))
+
+
 class Written(StrEnum):
     """What a sink had to do."""
 

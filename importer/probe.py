@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from common.content import in_memory
 from common.errors import ClusterError, HubError, RegistryError
 from common.oci import media_types
 from common.oci.image import Descriptor, digest_of
@@ -250,7 +251,7 @@ class _RegistryTrial:
             blob = Descriptor(media_type, digest_of(content), len(content))
             if not self.client.has_blob(repository, blob.digest, blob.size):
                 self.blobs.append(repository.pinned(blob.digest))
-                self.client.upload(repository, blob, partial(_pieces, content))
+                self.client.upload(repository, blob, partial(in_memory, content))
         return self._put(repository, image, media_types.OCI_MANIFEST)
 
     def _put(self, repository: Reference, raw: bytes, media_type: str) -> bool:
@@ -266,10 +267,6 @@ class _RegistryTrial:
         except HubError as error:
             return error
         return None
-
-
-def _pieces(content: bytes, start: int) -> Iterator[memoryview]:
-    return iter([memoryview(content)[start:]])
 
 
 def _image() -> bytes:

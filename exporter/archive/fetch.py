@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from common.archive.naming import BlobNames
 from common.archive.volume import REPORT_NAME
-from common.content import Written
+from common.content import Written, in_memory
 from common.errors import UsageError
 from common.oci.reference import Reference
 from common.registry.source_sink import RegistrySource
@@ -48,7 +48,7 @@ class PlannedSource:
         # Blobs that exist in no registry, such as the layers of a trimmed catalog.
         held = self._held.get(blob.digest)
         if held is not None:
-            return iter((memoryview(held)[start:],))
+            return in_memory(held, start)
         # Layers of catalogs were read for planning, and are kept until the archive is made.
         medium: BlobSource = self._store if self._store.has(blob) else self._registry
         return medium.read(blob, start)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from common.content import in_memory
 from common.distribution import VERSION
 from common.errors import ContentError, UsageError
 from common.files import require_space
@@ -208,7 +209,7 @@ class _Blobs:
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Return the chunks of a blob from the byte `start` on."""
         held = self._own.get(blob.digest)
-        return self._store.read(blob, start) if held is None else iter((memoryview(held)[start:],))
+        return self._store.read(blob, start) if held is None else in_memory(held, start)
 
 
 def write(base: Base, wheels: Iterable[Path], path: Path, media: ExportContext, jobs: int) -> None:

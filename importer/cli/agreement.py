@@ -1,4 +1,4 @@
-"""The question before a change of the cluster, and who answers it."""
+"""The question before a change of the cluster or the mirror, and who answers it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from common.cli import terminal
 from common.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from importer.report.changes import AgreedRecord
     from importer.report.record import Author
 
@@ -41,18 +43,27 @@ def agreed(shown: list[str], where: str, *, yes: bool) -> bool:
 
     Raises UsageError where standard input is no terminal.
     """
-    for line in (*shown, where):
+    refusal = UsageError(
+        f"the cluster was not changed: confirmation needs a terminal. {where}",
+        hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
+    )
+    return confirmed((*shown, where), "Change the cluster?", refusal, yes=yes)
+
+
+def confirmed(shown: Iterable[str], question: str, refusal: UsageError, *, yes: bool) -> bool:
+    """Show what would be done, and ask, unless the answer was given as `yes`.
+
+    Raises `refusal` where standard input is no terminal.
+    """
+    for line in shown:
         terminal.tell(line)
     # --yes prints the same lines: the log of a pipeline is then a record of what was agreed to.
     if yes:
         return True
     # Without a terminal nothing is changed: silence is not consent.
     if not sys.stdin.isatty():
-        raise UsageError(
-            f"the cluster was not changed: confirmation needs a terminal. {where}",
-            hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
-        )
-    return typer.confirm("Change the cluster?", err=True)
+        raise refusal
+    return typer.confirm(question, err=True)
 
 
 def begun(record: AgreedRecord, shown: list[str], where: str, *, changes: int, drain: str, yes: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.cli import terminal
 from common.cli.options import Key, OutputOptions, RegistryOptions, command
 from common.errors import ExitCode, UsageError
 from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, paragraphs, shortened
+from importer.cli.agreement import confirmed
 from importer.cli.options import CLUSTER, Context, KeepSourceHost, MaxPathComponents, ReleaseLayout
 
 if TYPE_CHECKING:
@@ -212,15 +211,11 @@ def _execute(
 
 def _agreed(plan: PrunePlan, *, yes: bool) -> bool:
     """Show what would be deleted, and ask, unless the answer was given as `yes`. Raises UsageError without a terminal."""
-    for line in plan_table(plan, None):
-        terminal.tell(line)
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"nothing was deleted from {plan.registry}: confirmation needs a terminal", hint="Pass --yes to agree without one."
-        )
-    return typer.confirm(f"Delete {counted(len(plan.deletions), 'manifest')} from {plan.registry}?", err=True)
+    refusal = UsageError(
+        f"nothing was deleted from {plan.registry}: confirmation needs a terminal", hint="Pass --yes to agree without one."
+    )
+    question = f"Delete {counted(len(plan.deletions), 'manifest')} from {plan.registry}?"
+    return confirmed(plan_table(plan, None), question, refusal, yes=yes)
 
 
 def plan_table(plan: PrunePlan, file: Path | None) -> list[str]:

@@ -246,7 +246,7 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
     # Not a problem: another process of the same Job has the blobs that these images still lack.
     if result.images_left:
         lines.append(
-            f"{counted(result.images_left, 'image')} left to other shards: the process that pushes its last blob tags it;  "
+            f"{counted(result.images_left, 'image')} left to other shards: the process that pushes its last blob tags it; "
             "what is left when all are done, a push of the whole archive brings"
         )
     if result.waiting_for:

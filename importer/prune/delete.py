@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from common.content import in_memory
 from common.errors import (
     AuthenticationError,
     ContentError,
@@ -174,7 +175,7 @@ class _Run:
         trial = place.pinned(digest_of(raw))
         try:
             if not self.client.has_blob(place, blob.digest, blob.size):
-                self.client.upload(place, blob, partial(_rest, _TRIAL))
+                self.client.upload(place, blob, partial(in_memory, _TRIAL))
             self.client.put_manifest(trial, raw, media_types.OCI_MANIFEST)
         except (AuthenticationError, RegistryUnreachableError):
             raise
@@ -339,7 +340,3 @@ class _Run:
 
 def _mark(store: RecordStore, tag: str) -> None:
     store.mark_pruned(store.read(tag), now())
-
-
-def _rest(content: bytes, start: int) -> Iterator[memoryview]:
-    return iter([memoryview(content)[start:]])

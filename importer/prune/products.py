@@ -7,15 +7,15 @@ named.
 from __future__ import annotations
 
 _DOCKER = "docker-registry: stop writes, run `registry garbage-collect CONFIG`, and restart it, for it caches what it had"
-_ZOT = "zot: its garbage collection runs by itself (storage.gc, gcDelay, gcInterval)"
+_ZOT = "zot: its garbage collection runs automatically (storage.gc, gcDelay, gcInterval)"
 _NEXUS = "Nexus: the tasks `Docker - Delete unused manifests and images`, then `Admin - Compact blob store`"
 _PRODUCTS = {
-    "Quay": "Quay: by itself, after the time machine of the organization (two weeks by default)",
+    "Quay": "Quay: automatically, after the time machine of the organization (two weeks by default)",
     "Harbor": "Harbor: Administration, Clean Up, Garbage Collection; what was pushed in the last two hours stays",
     "GitLab": "GitLab: `gitlab-ctl registry-garbage-collect`, or online garbage collection with the metadata database",
     "Artifactory": "Artifactory: its storage garbage collection, a job of the administrator, by default every four hours",
-    "ACR": "Azure Container Registry: by itself",
-    "ECR": "Amazon ECR: by itself",
+    "ACR": "Azure Container Registry: automatically",
+    "ECR": "Amazon ECR: automatically",
     "Pulp": "Pulp: `pulp orphan cleanup`",
 }
 _SETTINGS = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from common.content import in_memory
 from common.errors import (
     ArchiveError,
     AuthenticationError,
@@ -23,11 +25,10 @@ from importer.records import document
 from importer.records.document import MAX_LAYER, REPOSITORY, Form, Record, RecordHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from common.archive.reader import Archive
     from common.archive.signature import Verifier
-    from common.content import Chunks
     from common.mapping import Mirror
     from common.registry.client import RegistryClient
 
@@ -60,7 +61,10 @@ class RecordStore:
 
     def place(self, head: RecordHead) -> Reference:
         """Return the record under its tag."""
-        return Reference(self.repository.registry, self.repository.repository, head.tag)
+        return self._at(head.tag)
+
+    def _at(self, tag: str) -> Reference:
+        return Reference(self.repository.registry, self.repository.repository, tag)
 
     def has(self, head: RecordHead) -> bool:
         """Say whether there is a record, with one HEAD; it is not read."""
@@ -112,7 +116,7 @@ class RecordStore:
     def _put(self, place: Reference, written: document.Written) -> None:
         for blob, content in written.blobs:
             if not self.client.has_blob(place, blob.digest, blob.size):
-                self.client.upload(self.repository, blob, _reader(content))
+                self.client.upload(self.repository, blob, partial(in_memory, content))
         self.client.put_manifest(place, written.raw, written.media_type)
 
     def tags(self) -> list[str]:
@@ -139,8 +143,7 @@ class RecordStore:
 
     def read(self, tag: str) -> Record:
         """Read a record. Raises ContentError or ArchiveError for one that is none, or is damaged."""
-        place = Reference(self.repository.registry, self.repository.repository, tag)
-        found = self.client.document(place)
+        found = self.client.document(self._at(tag))
         if not isinstance(found, Manifest) or len(found.layers) != 1:
             raise ContentError(f"{found.digest} is no manifest with one layer")
         layer = found.layers[0]
@@ -159,18 +162,11 @@ class RecordStore:
     def remove(self, tag: str) -> None:
         """Delete a record; it may be gone already."""
         try:
-            found = self.client.head(Reference(self.repository.registry, self.repository.repository, tag))
+            found = self.client.head(self._at(tag))
             if found is not None:
                 self.client.delete(self.repository.pinned(found.digest))
         except NotFoundError:
             return
-
-
-def _reader(content: bytes) -> Callable[[int], Chunks]:
-    def read(start: int) -> Chunks:
-        return iter([memoryview(content)[start:]])
-
-    return read
 
 
 def required(store: RecordStore) -> Iterator[Record]:
