@@ -11,8 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
-import msgspec
-
 from common.content import REPEATS, Chunks, Written, retry_damaged, verified
 from common.errors import (
     AuthenticationError,
@@ -24,7 +22,7 @@ from common.errors import (
     RegistryError,
 )
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse
-from common.oci.reference import Reference, is_tag
+from common.oci.reference import Reference
 from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
 from common.registry.fetch import fetch_call
@@ -36,16 +34,12 @@ from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload.uploader import Uploader
-from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 
-MAX_TAGS = 1_000_000
-_MAX_PAGE = 16 * 1024 * 1024
-_MAX_PAGES = 10_000
 _MAX_URLS = 4
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _LOG = logging.getLogger(__name__)
@@ -56,13 +50,6 @@ def _logged(what: str) -> None:
     """Log the reason of a pause, where no progress is shown."""
     if what:
         _LOG.warning("%s", what)
-
-
-class _Tags(msgspec.Struct):
-    tags: list[str] | None = None
-
-
-_TAGS = msgspec.json.Decoder(_Tags)
 
 
 class RegistryClient:
@@ -304,14 +291,7 @@ class RegistryClient:
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""
-        call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
-        count = 0
-        for answer in self._exchange.pages(call, _MAX_PAGE, _MAX_PAGES):
-            for tag in _tags(answer.plain(call, _MAX_PAGE), repository):
-                count += 1
-                if count > MAX_TAGS:
-                    raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
-                yield tag
+        return self._manifests.tags(repository)
 
     def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:
         """Run `action` at each place of `reference` until one has an answer; the last place's error is the one that counts."""
@@ -342,11 +322,3 @@ class RegistryClient:
                 more=tries < REPEATS,
             )
         return parse(body, answer.headers.get("Content-Type", ""))
-
-
-def _tags(body: bytes, repository: Reference) -> list[str]:
-    try:
-        found = decode_bounded(body, _TAGS).tags or []
-    except UNDECODABLE as error:
-        raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
-    return [tag for tag in found if is_tag(tag)]  # anything else could not be requested

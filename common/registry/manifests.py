@@ -1,4 +1,7 @@
-"""Manifests on a registry: which one a tag or digest has (distribution specification, *Checking if content exists*)."""
+"""Manifests on a registry: which one a tag or digest has, and the tags of a repository.
+
+Distribution specification, *Checking if content exists*, *Listing Tags*.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 
 from common.errors import (
     PASSING,
@@ -20,20 +24,31 @@ from common.errors import (
 )
 from common.oci.image import Descriptor, Document, parse_digest
 from common.oci.media_types import ACCEPT
-from common.oci.reference import Reference
+from common.oci.reference import Reference, is_tag
 from common.registry.http.errors import NAME_INVALID
 from common.registry.http.exchange import Call, Exchange
+from common.serialization import UNDECODABLE, decode_bounded
 from common.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from common.registry.upload.presence import Presence
 
 
+MAX_TAGS = 1_000_000
+_MAX_PAGE = 16 * 1024 * 1024
+_MAX_PAGES = 10_000
 _ACCEPT = ", ".join(ACCEPT)
 _USELESS = 3  # HEADs in a row that said nothing, after which a host is asked with GET
 _LOG = logging.getLogger(__name__)
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+_TAGS = msgspec.json.Decoder(_Tags)
 
 
 def manifest_call(method: str, reference: Reference, **options: Any) -> Call:
@@ -51,7 +66,7 @@ def manifest_call(method: str, reference: Reference, **options: Any) -> Call:
 
 
 class Manifests:
-    """Asks for manifests. `get` fetches one. Shared by threads."""
+    """Asks for manifests and tags. `get` fetches a manifest. Shared by threads."""
 
     def __init__(self, exchange: Exchange, presence: Presence, get: Callable[[Reference], Document]) -> None:
         self._exchange = exchange
@@ -80,6 +95,17 @@ class Manifests:
     def refusal(self, repository: Reference) -> RegistryError | None:
         """Return the refusal of the last question about a repository; None where it was answered."""
         return self._refusals.get(_repository(repository))
+
+    def tags(self, repository: Reference) -> Iterator[str]:
+        """Give the tags of a repository, page by page."""
+        call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
+        count = 0
+        for answer in self._exchange.pages(call, _MAX_PAGE, _MAX_PAGES):
+            for tag in _tags(answer.plain(call, _MAX_PAGE), repository):
+                count += 1
+                if count > MAX_TAGS:
+                    raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
+                yield tag
 
     def _head(self, reference: Reference) -> Descriptor | None:
         registry = reference.registry
@@ -133,6 +159,14 @@ class Manifests:
         with self._lock:
             self._useless_heads[reference.registry] += counts
         return found
+
+
+def _tags(body: bytes, repository: Reference) -> list[str]:
+    try:
+        found = decode_bounded(body, _TAGS).tags or []
+    except UNDECODABLE as error:
+        raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
+    return [tag for tag in found if is_tag(tag)]  # anything else could not be requested
 
 
 def _repository(reference: Reference) -> Reference:

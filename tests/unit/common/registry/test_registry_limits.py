@@ -7,7 +7,7 @@ import json
 import pytest
 
 from common.errors import ContentError, RegistryRefusedError, UsageError
-from common.registry import client as registry_client
+from common.registry import manifests
 from common.registry.auth_file import MAX_FILE
 from common.registry.http.errors import MAX_ERROR_BODY
 from common.registry.http.exchange import MAX_REDIRECTS
@@ -26,13 +26,13 @@ def in_pages(registry, *pages):
 @pytest.mark.parametrize("beyond", more([0, 1]))
 def test_tags_of_a_repository_are_bounded_over_all_pages(connect, beyond):
     with FakeRegistry() as registry:
-        half = registry_client.MAX_TAGS // 2
+        half = manifests.MAX_TAGS // 2
         in_pages(registry, *[["a"] * (half // 5)] * 10, ["a"] * beyond)
         tags = connect(registry).tags(registry.reference("org/app"))
         if not beyond:
-            assert sum(1 for _ in tags) == registry_client.MAX_TAGS
+            assert sum(1 for _ in tags) == manifests.MAX_TAGS
             return
-        with pytest.raises(ContentError, match=f"more than {registry_client.MAX_TAGS} tags"):
+        with pytest.raises(ContentError, match=f"more than {manifests.MAX_TAGS} tags"):
             list(tags)
 
 
@@ -40,13 +40,13 @@ def test_tags_of_a_repository_are_bounded_over_all_pages(connect, beyond):
 def test_a_page_of_tags_is_bounded_in_bytes(connect):
     with FakeRegistry() as registry:
         raw = json.dumps({"name": "org/app", "tags": ["v1"]}).encode()
-        for size, fits in ((registry_client._MAX_PAGE, True), (registry_client._MAX_PAGE + 1, False)):
+        for size, fits in ((manifests._MAX_PAGE, True), (manifests._MAX_PAGE + 1, False)):
             registry.fault("GET", "/tags/list", status=200, body=raw.ljust(size))
             tags = connect(registry).tags(registry.reference("org/app"))
             if fits:
                 assert list(tags) == ["v1"]
                 continue
-            with pytest.raises(ContentError, match=str(registry_client._MAX_PAGE)):
+            with pytest.raises(ContentError, match=str(manifests._MAX_PAGE)):
                 list(tags)
 
 
