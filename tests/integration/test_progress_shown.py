@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import termios
-import time
 
 import pytest
 
@@ -96,8 +95,9 @@ def test_to_programs(slow, tmp_path):
 def test_an_interrupted_step_has_stopped_and_is_not_done(tmp_path, style):
     with FakeRegistry(tls=False) as source:
         source.add_image("org/app", image([LARGE, b"small"]), tag="v1")
-        with Link(source.host, rate=400_000) as link:
-            done = run(*command(link, tmp_path / "out", "--progress", style), started=interrupt_when(tmp_path / "out"))
+        # More has moved than the manifests: the step has begun, and its largest blob is on its way.
+        with Link(source.host, rate=4_000_000, hold_after=1_000_000) as link:
+            done = run(*command(link, tmp_path / "out", "--progress", style), started=interrupt_when_held(link))
     assert done.status == 130, done.stderr
     assert re.search(r"^error: interrupted\n  fetching 3 blobs: stopped at .* of 7.6 MiB\n", done.stderr, re.MULTILINE)
     assert re.search(r"\n  hub-export create --image \S+ .*--progress \w+\n\Z", done.stderr), "the command, to be copied"
@@ -109,14 +109,13 @@ def test_an_interrupted_step_has_stopped_and_is_not_done(tmp_path, style):
         assert "fetching 3 blobs: done" not in done.stderr
 
 
-def interrupt_when(folder):
-    """Return what sends Ctrl-C to a process once a volume is in a folder."""
+def interrupt_when_held(link):
+    """Return what sends Ctrl-C to a process once a link holds its answers."""
 
     def interrupt(process):
-        while not list(folder.glob("volume-*")):
-            os.kill(process, 0)
-            time.sleep(0.01)
+        assert link.held.wait(60)
         os.kill(process, signal.SIGINT)
+        link.release()
 
     return interrupt
 
