@@ -77,6 +77,9 @@ INSTALL_PLAN = Kind("operators.coreos.com", "v1alpha1", "InstallPlan", "installp
 OPERATOR_GROUP = Kind("operators.coreos.com", "v1", "OperatorGroup", "operatorgroups", namespaced=True)
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
 CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False)
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", namespaced=False)
+ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", namespaced=True)
+ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", namespaced=True)
 FEATURE_GATE = Kind("config.openshift.io", "v1", "FeatureGate", "featuregates", namespaced=False)
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
@@ -172,6 +175,8 @@ _WRITTEN = (
     CLUSTER_ROLE_BINDING,
     CLUSTER_EXTENSION,
     CLUSTER_SERVICE_VERSION,
+    ROLE,
+    ROLE_BINDING,
 )
 _BY_NAME = {(kind.api_version, kind.name): kind for kind in _WRITTEN}
 

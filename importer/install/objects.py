@@ -10,6 +10,8 @@ from importer.cluster.kinds import (
     NAMESPACE,
     OPERATOR_GROUP,
     OWN_LABELS,
+    ROLE,
+    ROLE_BINDING,
     SERVICE_ACCOUNT,
     SUBSCRIPTION,
     Resource,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from importer.install.olm_v1 import Extended
     from importer.install.placing import Placement
 
-_MONITORING = "openshift.io/cluster-monitoring"
+MONITORING = "openshift.io/cluster-monitoring"
 # Only namespaces of the platform are scraped by its Prometheus; the console offers the label for them alone.
 _PLATFORM = "openshift-"
 _CATALOG_LABEL = "olm.operatorframework.io/metadata.name"
@@ -34,10 +36,36 @@ _CATALOG_LABEL = "olm.operatorframework.io/metadata.name"
 def namespace(name: str, members: Sequence[Chosen]) -> Resource:
     """Return the namespace of operators, with the labels and annotations of their templates, and that of monitoring."""
     labels, annotations = labels_of(members), annotations_of(members)
-    if name.startswith(_PLATFORM) and any(one.channel.cluster_monitoring for one in members):
-        labels[_MONITORING] = "true"
+    if is_monitored(name, members):
+        labels[MONITORING] = "true"
     found = {"name": name, "labels": {**labels, **OWN_LABELS}, **({"annotations": annotations} if annotations else {})}
     return Resource.of({"apiVersion": NAMESPACE.api_version, "kind": NAMESPACE.name, "metadata": found})
+
+
+def is_monitored(name: str, members: Sequence[Chosen]) -> bool:
+    """Return whether the Prometheus of the platform is to collect metrics in a namespace."""
+    return name.startswith(_PLATFORM) and any(one.channel.cluster_monitoring for one in members)
+
+
+def monitoring(name: str) -> list[Resource]:
+    """Return the rights of that Prometheus in a namespace: it finds what it collects from by Services, Endpoints and Pods."""
+    # Name and rules as the console writes them (openshift/console, operator-hub-subscribe.tsx, prometheusRole).
+    metadata = _metadata(f"{name}-prometheus", name)
+    rules = [{"apiGroups": [""], "resources": ["services", "endpoints", "pods"], "verbs": ["get", "list", "watch"]}]
+    subject = {"kind": SERVICE_ACCOUNT.name, "name": "prometheus-k8s", "namespace": "openshift-monitoring"}
+    reference = {"apiGroup": ROLE.group, "kind": ROLE.name, "name": f"{name}-prometheus"}
+    return [
+        Resource.of({"apiVersion": ROLE.api_version, "kind": ROLE.name, "metadata": metadata, "rules": rules}),
+        Resource.of(
+            {
+                "apiVersion": ROLE_BINDING.api_version,
+                "kind": ROLE_BINDING.name,
+                "metadata": metadata,
+                "roleRef": reference,
+                "subjects": [subject],
+            }
+        ),
+    ]
 
 
 def operator_group(placement: Placement) -> Resource:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from common.openshift.supported_releases import unsupported
 from importer.cluster.finding import Finding, Severity
+from importer.install.namespaces import existing, remarks, unwatched, watched
 from importer.install.offers import choose
 from importer.install.olm_v1 import extend
 from importer.install.placing import place
 from importer.install.reading import ability, surroundings
 from importer.install.requirements import requirements
-from importer.install.writing import Installation, unlabelled
+from importer.install.writing import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +45,9 @@ def plan(
     written = [each.chosen for each in installation.fresh] + [each.chosen for each in installation.extended if not each.present]
     findings += requirements(installation.fresh, offers, around)
     findings += _unsupported(written, release)
-    findings += unlabelled(client, installation)
+    seen = existing(client, installation.members.keys() | watched(installation).keys())
+    installation = replace(installation, foreign=seen.foreign)
+    findings += [*remarks(installation, seen, release), *unwatched(installation, seen)]
     return installation, findings
 
 

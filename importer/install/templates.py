@@ -9,20 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from importer.cluster.finding import Finding, Severity
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from importer.cluster.kinds import Resource
     from importer.install.offers import Chosen
 
 # kubernetes, apimachinery/pkg/util/validation, IsQualifiedName and IsValidLabelValue
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_NAME}")
 _VALUE = re.compile(rf"({_NAME})?")
-_ENFORCE = "pod-security.kubernetes.io/enforce"
-_RUN_LEVEL = "openshift.io/run-level"
 
 
 def labels_of(members: Sequence[Chosen]) -> dict[str, str]:
@@ -52,21 +47,3 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (str, int)) else None
-
-
-def loosened(namespace: Resource) -> Finding | None:
-    """Return a warning for a new namespace whose labels let pods do more than by default."""
-    given = namespace.body["metadata"].get("labels") or {}
-    lax = [_ENFORCE] if given.get(_ENFORCE) in ("privileged", "baseline") else []
-    # OpenShift applies no SecurityContextConstraints in namespaces of run level 0 and 1.
-    lax += [_RUN_LEVEL] if given.get(_RUN_LEVEL) in ("0", "1") else []
-    if not lax:
-        return None
-    return Finding(
-        "namespace-privileged",
-        f"Namespace {namespace.name}",
-        "its operator asks for labels that let all pods of the namespace do more than others",
-        tuple(f"{each}={given[each]}" for each in lax),
-        "Nothing, if the operator is to have that; otherwise create the namespace without them first.",
-        severity=Severity.WARNING,
-    )

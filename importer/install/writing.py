@@ -7,17 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
-from importer.cluster.api.client import ForbiddenError
-from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NAMESPACE, has_own_label
 from importer.install import objects
-from importer.install.templates import loosened
 from importer.install.wanted import object_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from importer.cluster.api.client import Body, ClusterClient
+    from importer.cluster.api.client import Body
     from importer.cluster.kinds import Resource
     from importer.cluster.writing import Writer
     from importer.install.offers import Chosen
@@ -27,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The operators of one run, by OLM or by OLM v1."""
+    """The operators of one run, by OLM or by OLM v1. `foreign`: the namespaces that exist, and that no run created."""
 
     placements: Sequence[Placement] = ()
     extended: Sequence[Extended] = ()
+    foreign: frozenset[str] = frozenset()
 
     @property
     def fresh(self) -> list[Placement]:
@@ -70,12 +68,17 @@ class Installation:
         groups = {each.namespace: objects.operator_group(each) for each in self.fresh if each.fresh}
         fresh = [each for each in self.extended if not each.present]
         return [
+            # A foreign namespace is left as it is, so that it gets no rights for a label that it lacks either.
+            *(each for name in self.members if name not in self.foreign for each in self._monitored(name)),
             *groups.values(),
             # Before the ClusterExtension: OLM v1 reports an account that does not exist, and tries again only later.
             *(resource for each in fresh for resource in objects.account(each)),
             *map(objects.subscription, self.fresh),
             *map(objects.cluster_extension, fresh),
         ]
+
+    def _monitored(self, name: str) -> list[Resource]:
+        return objects.monitoring(name) if objects.is_monitored(name, self.members[name]) else []
 
 
 def write(writer: Writer, installation: Installation) -> None:
@@ -122,30 +125,3 @@ def _further(resource: Resource, live: Body | None) -> Body | None:
     }
     found = {field: values for field, values in lacking.items() if values}
     return {"metadata": found} if found else None
-
-
-def unlabelled(client: ClusterClient, installation: Installation) -> Iterator[Finding]:
-    """Yield warnings: an existing namespace lacks labels that an operator wants; a new one gets lax ones."""
-    for resource in installation.namespaces:
-        try:
-            live = client.get(NAMESPACE, resource.name)
-        except ForbiddenError:
-            continue  # one of the permissions that are asked for together, with the names of all objects, once these are known
-        if live is None:
-            if (lax := loosened(resource)) is not None:
-                yield lax
-            continue
-        labels = live["metadata"].get("labels") or {}
-        wanted = {key: value for key, value in resource.body["metadata"]["labels"].items() if "managed-by" not in key}
-        # To its own namespace the run adds what is not there, and leaves other values.
-        compared = wanted.keys() & labels.keys() if has_own_label(live) else wanted.keys()
-        lacking = [f"{key}={wanted[key]}" for key in sorted(compared) if labels.get(key) != wanted[key]]
-        if lacking:
-            yield Finding(
-                "namespace-labels",
-                f"Namespace {resource.name}",
-                "it exists, and lacks labels that an operator wants: it is left as it is",
-                tuple(lacking),
-                f"If they are right: oc label namespace {resource.name} {' '.join(lacking)}",
-                severity=Severity.WARNING,
-            )

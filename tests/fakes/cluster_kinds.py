@@ -76,6 +76,10 @@ _CORE = (
         has_status=False,
         schema=None,
     ),
+    *(
+        Served("rbac.authorization.k8s.io", "v1", name, f"{name.lower()}s", namespaced=True, has_status=False, schema=None)
+        for name in ("Role", "RoleBinding")
+    ),
     Served(
         "apiextensions.k8s.io",
         "v1",

@@ -55,9 +55,41 @@ class Roles:
             self.denied.append(asked)
         return bool(found)
 
+    def allows_quietly(self, asked: Asked) -> bool:
+        """Decide on something that is no request of its own: what allows it counts as used, and its lack is no denied request."""
+        found = self.matching(asked)
+        self.used |= found
+        return bool(found)
+
     def matching(self, asked: Asked) -> set[Granted]:
         """Return the grants that allow a request."""
         return {grant for grant in self.granted if grant.allows(asked)}
+
+
+def escalates(roles: Roles, kind: str, namespace: str, body: Body, referred: Body | None) -> bool:
+    """Return whether a role or binding gives what its writer does not have, and may not give by `escalate` or `bind`.
+
+    `referred`: the Role of a RoleBinding. Kubernetes, pkg/registry/rbac/{role,rolebinding,clusterrolebinding}/policybased/storage.go.
+    """
+    group = "rbac.authorization.k8s.io"
+    if kind == "Role":
+        return not (
+            roles.allows_quietly(Asked("escalate", group, "roles", namespace, body["metadata"]["name"]))
+            or _held(roles, namespace, body)
+        )
+    if kind in ("RoleBinding", "ClusterRoleBinding"):
+        role = body["roleRef"]
+        plural = f"{role['kind'].lower()}s"
+        bound = Asked("bind", group, plural, namespace if plural == "roles" else "", role["name"])
+        return not (roles.allows_quietly(bound) or (referred is not None and _held(roles, namespace, referred)))
+    return False
+
+
+def _held(roles: Roles, namespace: str, role: Body) -> bool:
+    return all(
+        roles.allows_quietly(Asked(each.verb, each.group, each.resource, namespace, each.name))
+        for each in _grants({"kind": "Role", "metadata": {"namespace": namespace}, "rules": role.get("rules") or []})
+    )
 
 
 def _grants(role: Body) -> Iterator[Granted]:

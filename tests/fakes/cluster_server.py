@@ -18,7 +18,7 @@ import yaml
 
 from tests.fakes import cluster_pod_security
 from tests.fakes.cluster_discovery import access_review, discovery, self_review
-from tests.fakes.cluster_rbac import Asked
+from tests.fakes.cluster_rbac import Asked, Roles, escalates
 from tests.fakes.cluster_request import Request, Target
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
 
@@ -164,6 +164,15 @@ class Handler(BaseHTTPRequestHandler):
         )
         return not created or roles.allows(replace(asked, verb="create"))
 
+    def _require_no_escalation(self, roles: Roles, target: Target, body: Body) -> None:
+        referred = None
+        if target.kind.kind == "RoleBinding" and (body.get("roleRef") or {}).get("kind") == "Role":
+            key = Key(self.cluster.kind("Role"), target.namespace, body["roleRef"]["name"])
+            referred = self.cluster.store.find(key)
+        if escalates(roles, target.kind.kind, target.namespace, body, referred):
+            message = f'{target.kind.resource} "{target.name}" is forbidden: user "tester" is attempting to grant RBAC permissions not currently held'
+            raise RefusedError(403, "Forbidden", message)
+
     def _target(self) -> Target:
         parts = self.entry.path.strip("/").split("/")
         group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (*[*parts, "", ""][1:3], parts[3:])
@@ -197,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
         manager = query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0]
         write = Write(manager, query.get("dryRun") == "All", query.get("fieldValidation") == "Strict")
         body = self._document()
+        if self.cluster.roles is not None:
+            self._require_no_escalation(self.cluster.roles, target, body)
         code, written, former, pruned = 200, {}, store.version, len(store.pruned)
         self._admit(target, body)
         self.warnings += tuple(text for part, text in self.cluster.warnings if part in self.entry.path)

@@ -15,6 +15,8 @@ from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CLUSTER_EXTENSION,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     CLUSTER_SERVICE_VERSION,
     CLUSTER_VERSION,
     CONFIG_MAP,
@@ -46,6 +48,7 @@ from importer.cluster.kinds import (
     PLAIN_OLM,
     POD,
     PROXY,
+    ROLE,
     SECRET,
     SERVICE,
     SUBSCRIPTION,
@@ -239,6 +242,7 @@ def for_installation(release: Release | None, resources: Sequence[Resource], *, 
     for each in resources:
         kind = kind_of(each.api_version, each.kind)
         found += _each(kind, _OWN, each.namespace, (each.name,))
+        found += [*_granted(each), *_looked_at(each)]
         if kind is SUBSCRIPTION:
             spaces.add(each.namespace)
     for where in sorted(spaces):
@@ -251,6 +255,23 @@ def for_installation(release: Release | None, resources: Sequence[Resource], *, 
         found += [*_each(FEATURE_GATE, ("get",), names=(_CLUSTER,))]
         found += [*_each(CUSTOM_RESOURCE_DEFINITION, ("get",), names=(EXTENSIONS,))]
     return found
+
+
+def _granted(resource: Resource) -> list[Permission]:
+    """Return what an account needs to give the rights of a role or binding, beyond writing that."""
+    # It has to have them itself, or may bind them (kubernetes, pkg/registry/rbac/clusterrolebinding/policybased/storage.go).
+    if resource.kind == CLUSTER_ROLE_BINDING.name:
+        return [Permission(CLUSTER_ROLE, "bind", names=(resource.body["roleRef"]["name"],))]
+    rules = resource.body["rules"] if resource.kind == ROLE.name else ()
+    kinds = [(Kind("", "v1", "", plural, namespaced=True), rule["verbs"]) for rule in rules for plural in rule["resources"]]
+    return [one for kind, verbs in kinds for one in _each(kind, verbs, resource.namespace)]
+
+
+def _looked_at(resource: Resource) -> list[Permission]:
+    """Return what is read to know whether the namespaces exist that an operator is to watch."""
+    spec = resource.body.get("spec") or {}
+    names = [*(spec.get("targetNamespaces") or ()), (spec.get("config") or {}).get("inline", {}).get("watchNamespace")]
+    return _each(NAMESPACE, ("get",), names=tuple(sorted({each for each in names if each and each != resource.namespace})))
 
 
 def helpful(release: Release | None) -> list[Permission]:

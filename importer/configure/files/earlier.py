@@ -37,7 +37,7 @@ _RULE_FILES = {f"{kind.name.lower()}.yaml" for kind in MIRROR_KINDS}
 # One file for each catalog and kind, and those that options of the earlier render made.
 _KEPT = re.compile(
     r"(?:catalogsource|clustercatalog|catalog|release-signature|namespace|operatorgroup|subscription|clusterextension|serviceaccount"
-    r"|clusterrolebinding)-[A-Za-z0-9.-]{1,317}\.yaml|registry-ca\.yaml|image-registry\.yaml"
+    r"|clusterrolebinding|role|rolebinding)-[A-Za-z0-9.-]{1,317}\.yaml|registry-ca\.yaml|image-registry\.yaml"
 )
 _REPLACED = re.compile(r"operatorhub\.yaml|clustercatalogs-default\.yaml")
 _SHARED = frozenset((IMAGE_CONFIG.name, IMAGE_REGISTRY.name))

@@ -25,6 +25,8 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     OPERATOR_GROUP,
     OPERATOR_HUB,
+    ROLE,
+    ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
     SUBSCRIPTION,
@@ -75,6 +77,8 @@ _INSTALLS = {
     CLUSTER_EXTENSION.name: "clusterextension",
     SERVICE_ACCOUNT.name: "serviceaccount",
     CLUSTER_ROLE_BINDING.name: "clusterrolebinding",
+    ROLE.name: "role",
+    ROLE_BINDING.name: "rolebinding",
 }
 
 

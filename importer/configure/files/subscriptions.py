@@ -10,12 +10,12 @@ from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import CLUSTER_CATALOG, OPERATOR_GROUP, SUBSCRIPTION
 from importer.cluster.resources.catalog_source import FILE_BASED, namespace_for
 from importer.install.groups import Group
+from importer.install.namespaces import loosened
 from importer.install.offers import choose, of_packages
 from importer.install.olm_v1 import Ability, extend
 from importer.install.placing import Surroundings, namespace_of, place
 from importer.install.reading import home_of
 from importer.install.requirements import requirements
-from importer.install.templates import loosened
 from importer.install.wanted import How, parse_all
 from importer.install.writing import Installation
 from importer.operators.installed import Subscribed
@@ -64,11 +64,13 @@ def with_subscriptions(
     chosen = [each for each in found if not isinstance(each, Finding)]
     around = _surroundings(release, chosen, asked.how, earlier)
     installation, said = _placed(chosen, asked.how, around, release, built.resources)
+    # Each cluster has it, and its labels are those of that cluster.
+    installation = replace(installation, foreign=frozenset((around.home,)))
     said = [*(each for each in found if isinstance(each, Finding)), *said]
     said += requirements(installation.fresh, offered, around)
     _require(said)
     spaces = [each for each in installation.namespaces if each.name != around.home]
-    said += [lax for each in spaces if (lax := loosened(each)) is not None]
+    said += [lax for each in spaces for lax in loosened(each, release)]
     resources = (*spaces, *installation.resources)
     return replace(built, installs=tuple(resources), notes=(*built.notes, *map(_note, said)))
 
