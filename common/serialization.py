@@ -441,9 +441,13 @@ def decode_bounded(raw: bytes, decoder: msgspec.json.Decoder[T], bytes_per_value
 
 def require_bounded_values(raw: bytes, bytes_per_value: int = COMPACT) -> None:
     """Raise ValidationError for JSON that `decode_bounded` refuses."""
-    values = values_in(raw)
-    if values > _ALWAYS_ALLOWED_VALUES + len(raw) // bytes_per_value:
-        raise msgspec.ValidationError(f"about {values} values in {len(raw)} bytes, more than any real document has")
+    require_bounded_number(values_in(raw), len(raw), bytes_per_value)
+
+
+def require_bounded_number(values: int, size: int, bytes_per_value: int = COMPACT) -> None:
+    """Raise ValidationError for more `values` than `decode_bounded` accepts in JSON of `size` bytes."""
+    if values > _ALWAYS_ALLOWED_VALUES + size // bytes_per_value:
+        raise msgspec.ValidationError(f"about {values} values in {size} bytes, more than any real document has")
 
 
 def values_in(raw: bytes) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import itertools
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,10 +50,10 @@ from common.archive.layout import extent
 from common.archive.naming import is_name
 from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
-from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, digest_of, parse_digest
+from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, Hasher, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.openshift.openshift_release import is_architecture, is_channel
-from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
+from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_number, values_in
 from common.version import parse as parse_version
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ _SHOWN = 200
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
+_PART = 1000  # entries of a mapping or list that are encoded at once
 
 
 class _Kind(msgspec.Struct, rename="camel"):
@@ -97,7 +99,10 @@ _TEMPLATE: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(di
 
 def identity(inventory: Inventory) -> Digest:
     """Return the digest of an archive that this program makes. Raises as `encode` does."""
-    return digest_of(encode(inventory))
+    hasher = Hasher()
+    for part in parts(inventory):
+        hasher.update(part)
+    return hasher.digest()
 
 
 def encode(inventory: Inventory) -> bytes:
@@ -105,20 +110,64 @@ def encode(inventory: Inventory) -> bytes:
 
     Raises UsageError when that is more than a reader accepts.
     """
-    # Sorted and indented: the digest is the archive's identity, so the same content must give the same bytes.
-    content = msgspec.json.format(msgspec.json.encode(inventory, order="sorted"), indent=2) + b"\n"
-    if len(content) > MAX_SIZE:
-        raise UsageError(f"the inventory has {len(content)} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
+    buffer = io.BytesIO()  # grows in place, where joining a list would hold the bytes twice
+    for part in parts(inventory):
+        buffer.write(part)
+    return buffer.getvalue()
+
+
+def parts(inventory: Inventory) -> Iterator[bytes]:
+    """Yield the same bytes in parts, for their length or digest alone. Raises as `encode` does, at the end for their number."""
+    size = values = 0
     templates = [one.catalog_source_template for one in inventory.catalogs if one.catalog_source_template is not None]
     try:
         # The limits of a reader, so that an archive that cannot be read is never written (ADR 0030).
         _check_counts(inventory)
         check_documents(inventory)
         _check_free_form([msgspec.json.encode(form) for form in (inventory.image_set, *templates)])
-        require_bounded_values(content, INDENTED)
+        for part in _encoded(inventory):
+            size += len(part)
+            values += values_in(part)
+            yield part
+        require_bounded_number(values, size, INDENTED)
     except (ContentError, msgspec.ValidationError) as error:
         raise UsageError(f"the inventory cannot be read back: {error}", hint="Make several archives.") from error
-    return content
+    if size > MAX_SIZE:
+        raise UsageError(f"the inventory has {size} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
+
+
+def _encoded(inventory: Inventory) -> Iterator[bytes]:
+    # Sorted and indented: the digest is the archive's identity, so the same content must give the same bytes.
+    fields = sorted((field.encode_name, getattr(inventory, field.name)) for field in msgspec.structs.fields(inventory))
+    lead = b"{"
+    for name, value in fields:
+        if value is not msgspec.UNSET:
+            yield lead + b'\n  "%s": ' % name.encode()
+            yield from _member(value)
+            lead = b","
+    yield b"\n}\n"
+
+
+def _member(value: Any) -> Iterator[bytes]:
+    """Yield the JSON of a field of the inventory, indented by two spaces; long ones in parts."""
+    # Encoding, indenting and the result would each take as much memory as the bytes of the file: 0.7 KiB for a blob.
+    if not isinstance(value, dict | tuple) or len(value) <= _PART:
+        yield _indented(value)
+        return
+    keys: Sequence[Any] = sorted(value) if isinstance(value, dict) else value
+    lead, end = (b"{", b"\n  }") if isinstance(value, dict) else (b"[", b"\n  ]")
+    for start in range(0, len(keys), _PART):
+        some = keys[start : start + _PART]
+        inner = _indented({key: value[key] for key in some} if isinstance(value, dict) else some)
+        yield lead
+        yield inner[1 : -len(end)]
+        lead = b","
+    yield end
+
+
+def _indented(value: Any) -> bytes:
+    # JSON has no line breaks inside of texts.
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).replace(b"\n", b"\n  ")
 
 
 def decode(raw: bytes, where: str) -> Inventory:

@@ -82,7 +82,7 @@ def bound(inventory: Inventory, index_json: bytes) -> int:
     `layout.VOLUME_ROOM`.
     """
     before = entries_size(inventory, index_json)
-    listed = len(inventory_file.encode(inventory)) + _PIECE_ROOM * len(inventory.blobs) + PROBLEMS_ROOM
+    listed = sum(map(len, inventory_file.parts(inventory))) + _PIECE_ROOM * len(inventory.blobs) + PROBLEMS_ROOM
     cuts = before // FRAME_CONTENT * frames.compress_bound(0)
     return (
         frames.compress_bound(before)
@@ -121,22 +121,21 @@ def index_json(images: Iterable[ImageRecord], manifests: Mapping[Digest, Manifes
     Nothing in it depends on the host or on the order of `images`.
     """
     named = sorted({(ref_name(i.source, i.digest), i.digest) for i in images if i.digest is not None and i.digest in manifests})
+    # Each descriptor on its own: all of them as dictionaries would take several times their bytes.
+    rows = b",".join([_descriptor(name, digest, manifests[digest]) for name, digest in named])
+    head = encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []})
+    return head.replace(b"[]", b"[%s]" % rows)
+
+
+def _descriptor(name: str, digest: Digest, record: ManifestRecord) -> bytes:
     return encode(
         {
-            "schemaVersion": 2,
-            "mediaType": media_types.OCI_INDEX,
-            "manifests": [_descriptor(name, digest, manifests[digest]) for name, digest in named],
+            "mediaType": record.media_type,
+            "digest": digest,
+            "size": record.size,
+            "annotations": {"org.opencontainers.image.ref.name": name},
         }
     )
-
-
-def _descriptor(name: str, digest: Digest, record: ManifestRecord) -> dict[str, object]:
-    return {
-        "mediaType": record.media_type,
-        "digest": digest,
-        "size": record.size,
-        "annotations": {"org.opencontainers.image.ref.name": name},
-    }
 
 
 def _entries(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_size: int) -> Iterator[bytes]:

@@ -154,7 +154,7 @@ class OutputDirectory:
                 )
             if found:
                 self._set_aside(found)
-            write_journal(mine, self._layout)
+            write_atomic(mine, wanted)
         for name in found if self.resumes else ():
             if not self._is_kept(name) or not is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and reports are made again; a link would lead a write elsewhere

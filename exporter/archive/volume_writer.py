@@ -249,7 +249,10 @@ Further = Callable[[Mapping[str, str]], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Closing:
-    """The bytes that close an archive: its inventory, the signature over it, and the metadata of every volume."""
+    """The bytes that close an archive: its inventory, the signature over it, and the metadata of every volume.
+
+    The inventory is encoded each time it is needed: as bytes it takes as much memory as the list itself.
+    """
 
     inventory: Inventory
     manifests: Mapping[Digest, bytes]
@@ -257,24 +260,18 @@ class Closing:
     sign: Sign | None = None
 
     @cached_property
-    def content(self) -> bytes:
-        """The inventory as it is written."""
-        return inventory_file.encode(self.inventory)
-
-    @cached_property
     def identity(self) -> Digest:
         """The archive's identity."""
-        return digest_of(self.content)
+        return inventory_file.identity(self.inventory)
 
     @cached_property
     def signature(self) -> bytes | None:
         """The signature over the inventory."""
-        return self.sign(self.content) if self.sign else None
+        return self.sign(inventory_file.encode(self.inventory)) if self.sign else None
 
-    @cached_property
     def region(self) -> metadata.Region:
-        """The metadata region of every volume."""
-        return metadata.build(self.index_json, self.manifests, self.content, self.signature)
+        """Return the metadata region of every volume."""
+        return metadata.build(self.index_json, self.manifests, inventory_file.encode(self.inventory), self.signature)
 
     def complete(self, place: Place, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
         """Write the files next to the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
@@ -282,8 +279,8 @@ class Closing:
         `further` gives name and content of more files (the report), for the checksums of all others.
         """
         signed = {inventory_file.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
-        files = {inventory_file.NAME: self.content, **signed}
-        sums = {**volumes, **_written(place, files)}
+        files = _written(place, {inventory_file.NAME: inventory_file.encode(self.inventory), **signed})
+        sums = {**volumes, **files}
         beside = further(sums) if further else {}
         listed = checksums.render(sums | _written(place, beside))
         # The signature of SHA256SUMS before the file itself: SHA256SUMS marks the archive as finished.

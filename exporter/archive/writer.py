@@ -292,7 +292,7 @@ class ArchiveWriter(VolumesWriter):
         checksums are of.
         """
         self._check(closing.inventory)
-        sums = self._close_volumes(closing.region, closing.identity)
+        sums = self._close_volumes(closing.region(), closing.identity)
         sums |= self._make_parity(sums)
         names = closing.complete(self._directory, sums, further)
         self._output.finished()

@@ -65,7 +65,7 @@ def join(
             stack.enter_context(locked_parts(parts))
 
         output = stack.enter_context(OutputDirectory(directory, layout, admit))
-        sums = _Joiner(directory, layout, closing.region.size + CLOSING_SIZE, mark, progress).gather(selection)
+        sums = _Joiner(directory, layout, closing.region().size + CLOSING_SIZE, mark, progress).gather(selection)
         closing.complete(directory, sums, further)
         output.finished()
         for one in parts:

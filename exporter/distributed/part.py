@@ -128,7 +128,7 @@ class PartWriter(VolumesWriter):
         Raises ContentError when a medium has less than was written, OSError when it breaks. The checksums are those of the
         bytes that were read back.
         """
-        sums = self._close_volumes(closing.region, closing.identity)
+        sums = self._close_volumes(closing.region(), closing.identity)
         # With parity, so that `finish` has to read no volume.
         sums |= self._make_parity(sums)
         self._progress.end()

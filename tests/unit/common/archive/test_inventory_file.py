@@ -6,12 +6,13 @@ import json
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from common.archive import inventory_file
 from common.archive.frames import raw_frame_size
 from common.archive.inventory import MEDIA_TYPE
 from common.errors import ArchiveDamagedError, ArchiveError, ExitCode, UsageError
-from common.oci.image import digest_of
+from common.oci.image import Digest, digest_of
 from common.serialization import pretty_json
 from tests.fakes.archives import CONFIG, CUT
 from tests.samples import more
@@ -433,3 +434,18 @@ def test_names_of_a_release_are_fit_for_a_command(fields):
 def test_a_release_with_the_largest_signatures_is_read():
     largest = [{"content": "A" * 68_264 + "AAA=", "url": ""}] * 9  # 51,200 bytes each
     assert len(inventory_file.decode(changed(released(signatures=largest)), "x").carried_releases[0].signatures) == 9
+
+
+def test_long_lists_are_encoded_in_parts_to_the_same_bytes():
+    """The digest of these bytes is the identity of an archive: parts must not show."""
+    found = inventory_file.decode(RAW, "x")
+    blob = next(iter(found.blobs.values()))
+    blobs = found.blobs | {Digest(f"sha256:{number:064x}"): blob for number in range(2500, 0, -1)}
+    images = found.images + tuple(replace(found.images[0], source=f"quay.io/ä/\\n{number}") for number in range(2000))
+    large = replace(found, blobs=blobs, images=images)
+    whole = msgspec.json.format(msgspec.json.encode(large, order="sorted"), indent=2) + b"\n"
+    assert inventory_file.encode(large) == whole
+    assert b"".join(inventory_file.parts(large)) == whole
+    assert max(map(len, inventory_file.parts(large))) < len(whole) / 2
+    assert inventory_file.identity(large) == digest_of(whole)
+    assert inventory_file.encode(found) == RAW
