@@ -50,11 +50,14 @@ _ARCHIVES = f"{_EXPECTED}_archives"
 _PULLS = f"{_EXPECTED}_pulls"
 _MAX_ARCHIVES = 20  # the newest imports; a year of weeks would be of no use to a reader
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
+# Mirror rules repeat their hosts and paths, and compress to less than a tenth: those of all catalogs fit (ADR 0087). Smaller
+# entries stay as they are, so that earlier versions read them.
+COMPRESSED_FROM = 64 * 1024  # bytes of JSON
 
 _BINARY = "binaryData"
 _DIGEST = "sha256:"  # no value of `binaryData` begins so: base64 has no colon
 _MAX_DEPTH = 64
-_MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
+_MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, or of an entry, unpacked
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 _RELEASE = msgspec.json.Decoder(ExpectedRelease)
 
@@ -374,12 +377,13 @@ def _encoded(entry: Entry) -> str:
             for one in entry.fields
         ],
     }
-    return base64.b64encode(json.dumps(document, sort_keys=True).encode()).decode()
+    raw = json.dumps(document, sort_keys=True).encode()
+    return base64.b64encode(zlib.compress(raw, 9) if len(raw) > COMPRESSED_FROM else raw).decode()
 
 
 def _decoded(key: str, value: str) -> Entry:
     try:
-        document = json.loads(base64.b64decode(value, validate=True))
+        document = json.loads(_plain(base64.b64decode(value, validate=True)))
         fields = tuple(_decoded_field(one) for one in document["fields"])
         return Entry(
             str(document["apiVersion"]),
@@ -390,10 +394,23 @@ def _decoded(key: str, value: str) -> Entry:
             bool(document["created"]),
             fields,
         )
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, zlib.error) as error:
         raise ClusterError(
             f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone."
         ) from error
+
+
+def _plain(raw: bytes) -> bytes:
+    """Return the JSON of an entry, which is compressed where it is large. Raises ValueError, zlib.error."""
+    return raw if raw.startswith(b"{") else _inflated(raw)
+
+
+def _inflated(raw: bytes) -> bytes:
+    # Bounded: the Secret may have been edited.
+    found = zlib.decompressobj().decompress(raw, _MAX_CATALOG + 1)
+    if len(found) > _MAX_CATALOG:
+        raise ValueError(f"more than {_MAX_CATALOG} bytes")
+    return found
 
 
 def _decoded_field(document: Mapping[str, Any]) -> FieldChange:
@@ -417,8 +434,6 @@ def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive] 
 
 def _unpacked(value: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
-        # Bounded: the Secret may have been edited.
-        raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG + 1)
-        return decode_bounded(raw, decoder) if len(raw) <= _MAX_CATALOG else None
+        return decode_bounded(_inflated(base64.b64decode(value, validate=True)), decoder)
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
         return None

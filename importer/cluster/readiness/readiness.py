@@ -28,7 +28,8 @@ from importer.cluster.kinds import (
     status_of,
 )
 from importer.cluster.resources.catalog_source import service_name, serving_labels
-from importer.cluster.resources.mirror_rules import Pair, mirrors_of
+from importer.cluster.resources.mirror_rules import Pair
+from importer.cluster.resources.node_configuration import mirrors_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,18 +1,14 @@
 """Mirror rules: which sources the nodes pull from which mirrors. Pure.
 
-Precedence among the rules of a cluster, the rules that an archive needs, their merge into existing objects, and the
-registries.conf that the machine config operator makes of them (docs/reference/cluster.md, *Foreign mirror rules*).
+Precedence among the rules of a cluster, the rules that an archive needs, and their merge into existing objects
+(docs/reference/cluster.md, *Foreign mirror rules*). `node_configuration.py` has what the nodes get of them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import hashlib
 import json
 import re
-import tomllib
-import urllib.parse
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -288,16 +284,20 @@ def _scopes(name: str) -> Iterator[str]:
 # Merge: the wanted rules that are not in force yet, in objects of hub-import. A rule is in force when any object sends the same
 # source to the same mirrors; every rule that is written again would cost a rollout of all nodes.
 
-MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which are limited to 262144 bytes
+# Bytes of JSON. `kubectl apply` keeps a copy in annotations, which are limited to 262144 bytes (also --max-icsp-size of
+# `oc adm catalog mirror`, openshift/oc#818). With that copy an object stays below half a MiB; etcd takes requests of 1.5 MiB.
+MAX_OBJECT_SIZE = 250_000
 _MAX_SPLITS = 100
+_MAX_HALVINGS = 6  # of a new series: 64 objects, for some 100,000 rules
 _HINT = "Use --mirror-scope registry, which combines many rules into few."
 
 
 def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules:
     """Return what has to be written so that every wanted rule is in force. `live`: all mirror objects of the cluster.
 
-    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one is started (`-2`, …); nothing is removed. A
-    rule gets the policy of its source, and the mirrors of the broader rule that it overrides.
+    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one is started (`-2`, …); nothing is removed. The
+    objects to write are in the order in which no rule is missing meanwhile. A rule gets the policy of its source, and the
+    mirrors of the broader rule that it overrides.
     Raises ClusterError for a policy that the kind cannot express, and for rules that do not fit.
     """
     precedence = Precedence(_listed(wanted, live))
@@ -320,13 +320,13 @@ def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules
 def series_names(wanted: Sequence[Resource]) -> tuple[str, ...]:
     """Return the names of the objects that the wanted rules may be written into, for permissions by name; sorted.
 
-    One more of each series than the rules fill: existing rules of earlier archives stay in its objects.
+    One more of each series than the last that the rules fill: existing rules of earlier archives stay in its objects.
     """
-    counts: dict[str, int] = {resource.name: 1 for resource in wanted}
+    last: dict[str, int] = {resource.name: 0 for resource in wanted}
     for each in merge_rules(wanted, []).write:
-        first = each.name if each.name in counts else next(name for name in counts if _is_of_series(each.name, name))
-        counts[first] += 1
-    return tuple(sorted({name for first, count in counts.items() for name in _series(first)[:count]}))
+        first = each.name if each.name in last else next(name for name in last if _is_of_series(each.name, name))
+        last[first] = max(last[first], _series(first).index(each.name))
+    return tuple(sorted({name for first, number in last.items() for name in _series(first)[: number + 2]}))
 
 
 def _series(first: str) -> list[str]:
@@ -422,6 +422,8 @@ def _policy(resource: Resource, source: str, precedence: Precedence) -> str:
 
 def _place(resource: Resource, fresh: Sequence[Rule], own: Mapping[str, Sequence[Rule]]) -> list[Resource]:
     """Return the changed objects of a series; without fresh rules its first object, when it exists."""
+    if not own and (dealt := _dealt(resource, fresh)):
+        return dealt
     series = _Series(resource, own)
     if not fresh:
         return series.first()
@@ -429,47 +431,88 @@ def _place(resource: Resource, fresh: Sequence[Rule], own: Mapping[str, Sequence
     return series.touched()
 
 
+def _dealt(resource: Resource, rules: Sequence[Rule]) -> list[Resource]:
+    """Return the objects of a new series; none where they would be too many.
+
+    The digest of its source decides which object a rule is in, and a full object is halved: objects that are made again from
+    other rules, as `render` makes them, differ in the one that a rule was added to or taken from, and in its new half.
+    """
+    names = _series(resource.name)
+    sized = [(rule, _size(rule.to_builtins()) + len(", "), _spread(rule.source)) for rule in rules]
+    pending, found = [(0, 1, sized)], {}
+    while pending:
+        number, bit, part = pending.pop()
+        if sum(size for _, size, _ in part) + _size(_with_rules(resource, names[number], ()).body) <= MAX_OBJECT_SIZE:
+            found[number] = _with_rules(resource, names[number], [rule for rule, _, _ in part])
+        elif bit == 1 << _MAX_HALVINGS:
+            return []
+        else:
+            pending.append((number, bit << 1, [each for each in part if not each[2] & bit]))
+            pending.append((number + bit, bit << 1, [each for each in part if each[2] & bit]))
+    return [found[number] for number in sorted(found) if rules_of(found[number].body)]
+
+
+def _spread(source: str) -> int:
+    return hashlib.sha256(source.encode()).digest()[0]
+
+
 class _Series:
     """The objects of one name, NAME, NAME-2 and so on, each below MAX_OBJECT_SIZE."""
 
     def __init__(self, resource: Resource, own: Mapping[str, Sequence[Rule]]) -> None:
         self._resource = resource
+        self._names = _series(resource.name)
         self._rules = {name: {rule.source: rule for rule in rules} for name, rules in own.items()}
         self._holder = {source: name for name, rules in reversed(self._rules.items()) for source in rules}
         self._room: dict[str, int] = {}
         self._touched: set[str] = set()
+        self._moved = False
 
     def first(self) -> list[Resource]:
         """Return the first object, unchanged, when it exists."""
         return [self._object(self._resource.name)] if self._resource.name in self._rules else []
 
     def touched(self) -> list[Resource]:
-        """Return the changed objects."""
-        return [self._object(name) for name in self._names() if name in self._touched]
+        """Return the changed objects, those that got a rule of another one before that."""
+        names = self._names[::-1] if self._moved else self._names
+        return [self._object(name) for name in names if name in self._touched]
 
     def changed(self, rule: Rule) -> bool:
-        """Change the rule for a source that one of the objects has already; return whether one has it, and room for it."""
+        """Change the rule for a source that one of the objects has already; return whether one has it.
+
+        Where it has no room, the rule moves to a later object: two policies of a source would stop all rollouts.
+        """
         name = self._holder.get(rule.source, "")
         if not name:
             return False
         old = self._rules[name][rule.source]
         # The new mirrors first: the archive was pushed to them just now, while the old ones may be out of date.
         united = Rule(rule.source, tuple(dict.fromkeys((*rule.mirrors, *old.mirrors))), rule.policy)
-        return self._put(name, united, _size(united.to_builtins()) - _size(old.to_builtins()))
+        if not self._put(name, united, _size(united.to_builtins()) - _size(old.to_builtins())):
+            del self._rules[name][rule.source]
+            self._room[name] += _size(old.to_builtins()) + len(", ")
+            self._touched.add(name)
+            self._moved = True
+            self._put_first(united, self._names[self._names.index(name) + 1 :])
+        return True
 
     def add(self, rules: Sequence[Rule]) -> None:
         """Put each rule into the first object with room. Raises ClusterError."""
-        kind, names = self._resource.kind, iter(self._names())
-        name = next(names)
+        names = self._names
         for rule in rules:
-            while not self._put(name, rule, _size(rule.to_builtins()) + len(", ")):
-                if not self._rules.get(name):
-                    message = f"{kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes"
-                    raise ClusterError(message, hint=_HINT)
-                name = next(names, "")
-                if not name:
-                    message = f"{kind} {self._resource.name}: more than {_MAX_SPLITS} objects of mirror rules"
-                    raise ClusterError(message, hint=_HINT)
+            names = self._put_first(rule, names)
+
+    def _put_first(self, rule: Rule, names: Sequence[str]) -> Sequence[str]:
+        """Put a rule into the first of these objects with room; return that one and those after it. Raises ClusterError."""
+        size = _size(rule.to_builtins()) + len(", ")
+        for position, name in enumerate(names):
+            if self._put(name, rule, size):
+                return names[position:]
+            if not self._rules.get(name):
+                message = f"{self._resource.kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes"
+                raise ClusterError(message, hint=_HINT)
+        message = f"{self._resource.kind} {self._resource.name}: more than {_MAX_SPLITS} objects of mirror rules"
+        raise ClusterError(message, hint=_HINT)
 
     def _put(self, name: str, rule: Rule, growth: int) -> bool:
         if name not in self._room:
@@ -480,9 +523,6 @@ class _Series:
         self._rules.setdefault(name, {})[rule.source] = rule
         self._touched.add(name)
         return True
-
-    def _names(self) -> list[str]:
-        return _series(self._resource.name)
 
     def _object(self, name: str) -> Resource:
         return _with_rules(self._resource, name, self._rules.get(name, {}).values())
@@ -496,42 +536,3 @@ def _with_rules(resource: Resource, name: str, rules: Iterable[Rule]) -> Resourc
 
 def _size(document: Body) -> int:
     return len(json.dumps(document))
-
-
-# registries.conf: the mirrors that a MachineConfig gives the nodes. A pool that reports Updated may not have started its
-# rollout yet; only the content of its configuration shows whether its nodes have the rules.
-
-_PATH = "/etc/containers/registries.conf"
-_LARGEST = 16 * 1024 * 1024  # bytes, unpacked
-_GZIP = 31  # zlib's window for gzip
-
-
-def mirrors_of(machine_config: Mapping[str, Any]) -> frozenset[Pair] | None:
-    """Return every (source, mirror) that a MachineConfig writes to the nodes, none without the file; None: unreadable."""
-    try:
-        files = ((machine_config["spec"]["config"].get("storage") or {}).get("files")) or []
-        texts = [_text(each["contents"]) for each in files if each.get("path") == _PATH]
-        return frozenset(pair for text in texts for pair in _pairs(tomllib.loads(text)))
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, zlib.error, binascii.Error):
-        return None
-
-
-def _pairs(document: Mapping[str, Any]) -> Iterator[Pair]:
-    for registry in document.get("registry") or ():
-        source = registry.get("prefix") or registry.get("location") or ""
-        for mirror in registry.get("mirror") or ():
-            yield str(source), str(mirror.get("location") or "")
-
-
-def _text(contents: Mapping[str, Any]) -> str:
-    """Return the content of an Ignition file: a data URL (RFC 2397), percent-encoded or base64, optionally compressed."""
-    scheme, _, rest = str(contents["source"]).partition(":")
-    described, comma, data = rest.partition(",")
-    if scheme != "data" or not comma:
-        raise ValueError("no data URL")
-    raw = urllib.parse.unquote_to_bytes(data)
-    if described.endswith(";base64"):
-        raw = base64.b64decode(raw, validate=True)
-    if contents.get("compression") == "gzip":
-        raw = zlib.decompressobj(_GZIP).decompress(raw, _LARGEST)
-    return raw.decode()

@@ -11,9 +11,9 @@ import pytest
 
 from common.errors import ClusterError
 from importer.cluster.api.client import _LONGEST, _MAX_KUBECONFIG, connect
-from importer.cluster.kinds import CATALOG_SOURCE, SECRET
+from importer.cluster.kinds import CATALOG_SOURCE, IDMS, SECRET
 from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
-from importer.cluster.record import _EXPECTED, _MAX_CATALOG, MAX_SIZE, NAME, Recorder, expected_catalogs
+from importer.cluster.record import _EXPECTED, _MAX_CATALOG, COMPRESSED_FROM, MAX_SIZE, NAME, Recorder, expected_catalogs, load
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
 from importer.diagnose import collect, reading
 from tests.fakes.cluster import Fault
@@ -124,3 +124,36 @@ def test_mirror_rules_of_an_object_at_their_limit_and_beyond():
         written = merge_rules([mirror_rules(a="m" * (length + 1), b="m")], []).write
         assert len(written) == objects
         assert all(len(json.dumps(each.body)) <= MAX_OBJECT_SIZE for each in written)
+
+
+def test_the_record_has_room_for_the_mirror_rules_of_whole_indexes():
+    """Four catalogs of 1,300 repositories by digest and by tag; uncompressed, the third object filled the Secret (ADR 0087)."""
+    secret = OneSecret({})
+    bodies = []
+    for number in range(8):
+        many = {f"vendor-{n % 320}/image-{n}-of-catalog-{number}": f"mirror/vendor-{n % 320}/{n}" for n in range(1300)}
+        bodies.append(mirror_rules(name=f"hub-catalog-{number}", **many).body)
+    for body in bodies:
+        Recorder(secret, SPACE).note(IDMS, body["metadata"]["name"], "", None, body)
+    assert sum(map(len, secret.data.values())) < MAX_SIZE // 2
+    assert [entry.written["spec"] for entry in load(secret, SPACE)] == [body["spec"] for body in bodies]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_entry_of_the_record_at_the_limits_and_beyond(beyond):
+    """A small entry is as earlier versions wrote it; a large one is compressed, and bounded when it is read."""
+    secret = OneSecret({})
+    Recorder(secret, SPACE).note(CATALOG_SOURCE, "a", "b", None, {"spec": {"image": ""}})
+    ((key, value),) = secret.data.items()
+    room = COMPRESSED_FROM - len(base64.b64decode(value))
+    large = OneSecret({})
+    Recorder(large, SPACE).note(CATALOG_SOURCE, "a", "b", None, {"spec": {"image": "x" * (room + beyond)}})
+    assert base64.b64decode(large.data[key]).startswith(b"{") is not bool(beyond)
+    assert load(large, SPACE)[0].written["spec"]["image"] == "x" * (room + beyond)
+    entry = json.loads(base64.b64decode(value))
+    secret.data[key] = base64.b64encode(zlib.compress(json.dumps(entry).encode().ljust(_MAX_CATALOG + beyond), 1)).decode()
+    if not beyond:
+        assert len(load(secret, SPACE)) == 1
+        return
+    with pytest.raises(ClusterError, match="cannot be read"):
+        load(secret, SPACE)

@@ -73,17 +73,27 @@ def test_two_wanted_objects_do_not_repeat_each_other():
     assert {each.name: sources(each) for each in merged.write} == {"hub-a": {"ubi": ["ubi"]}, "hub-b": {"web": ["web"]}}
 
 
+def full_series(rules: int = 2000) -> tuple[dict[str, str], list[dict[str, object]]]:
+    """Return rules, and the objects of a cluster that got them one after the other: all but the last one are full."""
+    many = {f"repository-{n:05}": "m" * 200 for n in range(rules)}
+    live: dict[str, dict[str, object]] = {"hub-redhat-operators": dict(mirror_rules(**dict(list(many.items())[:1])).body)}
+    live |= {each.name: dict(each.body) for each in merge_rules([mirror_rules(**many)], list(live.values())).write}
+    return many, list(live.values())
+
+
 def test_objects_stay_below_their_size_and_the_rest_begins_another():
-    many = {f"repository-{n:05}": "m" * 100 for n in range(3000)}
-    merged = merge_rules([mirror_rules(**many)], [])
-    assert [each.name for each in merged.write] == ["hub-redhat-operators", "hub-redhat-operators-2", "hub-redhat-operators-3"]
-    assert all(len(json.dumps(each.body)) <= MAX_OBJECT_SIZE for each in merged.write)
-    assert {source for each in merged.write for source in sources(each)} == many.keys()
+    many, live = full_series()
+    assert [each["metadata"]["name"] for each in live] == [
+        "hub-redhat-operators",
+        "hub-redhat-operators-2",
+        "hub-redhat-operators-3",
+    ]
+    assert all(len(json.dumps(each)) <= MAX_OBJECT_SIZE for each in live)
+    assert {source for each in live for source in sources(Resource.of(each))} == many.keys()
 
 
 def test_a_full_object_is_left_and_the_next_extended():
-    many = {f"repository-{n:05}": "m" * 100 for n in range(3000)}
-    live = [dict(each.body) for each in merge_rules([mirror_rules(**many)], []).write]
+    many, live = full_series()
     (written,) = merge_rules([mirror_rules(**many, new="n" * 1000)], live).write
     assert written.name == "hub-redhat-operators-3"
     assert sources(written)["new"] == ["n" * 1000]
@@ -91,9 +101,25 @@ def test_a_full_object_is_left_and_the_next_extended():
 
 
 def test_room_in_the_first_object_is_used():
-    many = {f"repository-{n:05}": "m" * 100 for n in range(3000)}
-    live = [dict(each.body) for each in merge_rules([mirror_rules(**many)], []).write]
+    many, live = full_series()
     assert [each.name for each in merge_rules([mirror_rules(**many, new="n")], live).write] == ["hub-redhat-operators"]
+
+
+def test_a_changed_rule_without_room_moves_and_is_never_missing():
+    """Two policies of one source stop machine-config-operator (helpers.go, validateRegistriesConfScopes)."""
+    many, live = full_series(1700)
+    never = {"source": "registry.redhat.io", "mirrors": ["cache.example"], "mirrorSourcePolicy": "NeverContactSource"}
+    broad = mirror_rules(name="theirs", ubi="ubi").body | {"spec": {"imageDigestMirrors": [never]}}
+    written = merge_rules([mirror_rules(**many)], [*live, broad]).write
+    assert [each.name for each in written] == ["hub-redhat-operators-3", "hub-redhat-operators-2", "hub-redhat-operators"]
+    cluster = {each["metadata"]["name"]: each for each in live}
+    for each in written:
+        cluster[each.name] = each.body
+        assert {source for body in cluster.values() for source in sources(Resource.of(body))} == many.keys()
+    rules = [rule for body in cluster.values() for rule in body["spec"]["imageDigestMirrors"]]
+    assert {rule["mirrorSourcePolicy"] for rule in rules} == {"NeverContactSource"}
+    assert len(rules) == len(many)
+    assert all(len(json.dumps(each)) <= MAX_OBJECT_SIZE for each in cluster.values())
 
 
 def test_a_rule_larger_than_an_object_is_refused():

@@ -1,0 +1,128 @@
+"""registries.conf, which the machine config operator makes of all mirror rules: its content, and its size in advance. Pure.
+
+A pool that reports Updated may not have started its rollout yet; only the content of its MachineConfig shows whether its nodes
+have the rules.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+import tomllib
+import urllib.parse
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from importer.cluster.resources.mirror_rules import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from importer.cluster.resources.mirror_rules import Listed, Pair
+
+
+# A rendered MachineConfig is one object: the operator does not split it. etcd, --max-request-bytes, is not changed by OpenShift.
+MAX_MACHINE_CONFIG = 1_572_864
+NEAR = MAX_MACHINE_CONFIG * 3 // 4  # room for a year of archives, and for what other MachineConfigs add
+# What the rendered configuration has besides, where none may be read: templates of the operator, and a margin.
+_REST = 400_000
+_PATH = "/etc/containers/registries.conf"
+_LARGEST = 16 * 1024 * 1024  # bytes, unpacked
+_GZIP = 31  # zlib's window for gzip
+
+
+def mirrors_of(machine_config: Mapping[str, Any]) -> frozenset[Pair] | None:
+    """Return every (source, mirror) that a MachineConfig writes to the nodes, none without the file; None: unreadable."""
+    try:
+        texts = [_text(each["contents"]) for each in _files(machine_config)]
+        return frozenset(pair for text in texts for pair in _pairs(tomllib.loads(text)))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, zlib.error, binascii.Error):
+        return None
+
+
+def _files(machine_config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    files = ((machine_config["spec"]["config"].get("storage") or {}).get("files")) or []
+    return [each for each in files if each.get("path") == _PATH]
+
+
+def _pairs(document: Mapping[str, Any]) -> Iterator[Pair]:
+    for registry in document.get("registry") or ():
+        source = registry.get("prefix") or registry.get("location") or ""
+        for mirror in registry.get("mirror") or ():
+            yield str(source), str(mirror.get("location") or "")
+
+
+def _text(contents: Mapping[str, Any]) -> str:
+    """Return the content of an Ignition file: a data URL (RFC 2397), percent-encoded or base64, optionally compressed."""
+    scheme, _, rest = str(contents["source"]).partition(":")
+    described, comma, data = rest.partition(",")
+    if scheme != "data" or not comma:
+        raise ValueError("no data URL")
+    raw = urllib.parse.unquote_to_bytes(data)
+    if described.endswith(";base64"):
+        raw = base64.b64decode(raw, validate=True)
+    if contents.get("compression") == "gzip":
+        raw = zlib.decompressobj(_GZIP).decompress(raw, _LARGEST)
+    return raw.decode()
+
+
+def registries_conf(rules: Iterable[Listed]) -> str:
+    """Return the file for the rules of all objects, one entry for each source.
+
+    Registries that are blocked or insecure in image.config `cluster` are not in it: they are few.
+    """
+    # openshift/runtime-utils, pkg/registries, EditRegistriesConfig; the fields are those of containers/image,
+    # pkg/sysregistriesv2, since 4.13. Earlier ones have `mirror-by-digest-only` once in place of the last line of each mirror.
+    mirrors: dict[str, dict[str, str]] = {}
+    blocked = set()
+    for each in rules:
+        how = "tag-only" if each.by_tag else "digest-only"
+        found = mirrors.setdefault(each.rule.source, {})
+        found.update((mirror, "" if found.get(mirror, how) != how else how) for mirror in each.rule.mirrors)
+        if each.rule.policy == NEVER:
+            blocked.add(each.rule.source)
+    lines = ['unqualified-search-registries = ["registry.access.redhat.com", "docker.io"]', 'short-name-mode = ""']
+    for source in sorted(mirrors):
+        lines += [
+            "",
+            "[[registry]]",
+            '  prefix = ""',
+            f'  location = "{source}"',
+            *(["  blocked = true"] * (source in blocked)),
+        ]
+        for mirror, how in mirrors[source].items():
+            lines += ["", "  [[registry.mirror]]", f'    location = "{mirror}"']
+            lines += [f'    pull-from-mirror = "{how}"'] if how else []
+    return "\n".join(lines) + "\n"
+
+
+def size_of(machine_config: Mapping[str, Any] | None, text: str) -> int:
+    """Return the bytes that a MachineConfig would have with this registries.conf; None: with what most have besides."""
+    files = []
+    if machine_config is not None:
+        try:
+            files = _files(machine_config)
+        except (KeyError, TypeError, AttributeError):
+            machine_config = None
+    contents = files[0].get("contents") if files else None
+    old = contents if isinstance(contents, dict) else {}
+    rest = _REST if machine_config is None else len(json.dumps(machine_config, separators=(",", ":")))
+    return rest - len(str(old.get("source") or "")) + _encoded_size(text.encode(), old)
+
+
+def _encoded_size(raw: bytes, like: Mapping[str, Any]) -> int:
+    """Return the length of the data URL of a file, encoded as another one is; by itself in base64, without compression."""
+    # machine-config-operator, pkg/controller/common/helpers.go, NewIgnFileBytes. Up to 4.10 the file is percent-encoded.
+    source = str(like.get("source") or "data:text/plain;charset=utf-8;base64,")
+    if like.get("compression") == "gzip":
+        raw = gzip.compress(raw)
+    described = source.partition(",")[0]
+    length = (len(raw) + 2) // 3 * 4 if described.endswith(";base64") else len(urllib.parse.quote(raw, safe=""))
+    return len(described) + 1 + length
+
+
+def sources_of(rules: Collection[Listed]) -> int:
+    """Return how many sources have a rule."""
+    return len({each.rule.source for each in rules})
