@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from importer.cluster.resources.mirror_rules import Listed, Pair
 
 
-# A rendered MachineConfig is one object: the operator does not split it. etcd, --max-request-bytes, is not changed by OpenShift.
+# A rendered MachineConfig is one object, which the operator does not split, and etcd takes requests of this size
+# (--max-request-bytes; OpenShift leaves it at its default).
 MAX_MACHINE_CONFIG = 1_572_864
 NEAR = MAX_MACHINE_CONFIG * 3 // 4  # room for a year of archives, and for what other MachineConfigs add
 # What the rendered configuration has besides, where none may be read: templates of the operator, and a margin.
