@@ -498,7 +498,7 @@ class _Series:
 
     def add(self, rules: Sequence[Rule]) -> None:
         """Put each rule into the first object with room. Raises ClusterError."""
-        names = self._names
+        names: Sequence[str] = self._names
         for rule in rules:
             names = self._put_first(rule, names)
 
