@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import urllib3
@@ -83,45 +83,73 @@ def largest() -> bytes:
     """Return the largest real catalog as one JSON stream; a small one where it is not."""
     if is_real():
         return lzma.decompress(LARGEST.read_bytes())
-    return b"\n".join(_raw(package) for package in real("fbc/community-v4.20").packages.values())
+    return b"\n".join(raw_package(package) for package in real("fbc/community-v4.20").packages.values())
 
 
 def fill(url: str, shape: Shape) -> Goods:
     """Put images and catalog into the registry at `url`; return what is there."""
-    chosen = _chosen(file_based.load([("catalog.json", largest())]), shape.images)
-    uploads, sizes = _Uploads(url), _Sizes(shape, sum(not each.bundle for each in chosen))
+    chosen = chosen_images(file_based.load([("catalog.json", largest())]), shape.images)
+    uploads, sizes = _Uploads(url), Sizes(shape, sum(not each.bundle for each in chosen))
     with ThreadPoolExecutor(2) as pool:
-        pinned = dict(zip((each.name for each in chosen), pool.map(partial(_image, uploads, sizes), chosen), strict=True))
+        pinned = dict(zip((each.name for each in chosen), pool.map(partial(put_image, uploads, sizes), chosen), strict=True))
     return _with_catalog(url, uploads, [each.package for each in chosen], pinned)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """An image that the catalog names: the `number`th of those with a payload, or a `bundle`, which is small."""
+class Wanted:
+    """An image that the catalog names: the `number`th of those with a payload, or a `bundle`, which is small.
+
+    `build`: another one makes other bytes of the same image.
+    """
 
     name: str
     package: Package
     number: int
     bundle: bool
+    build: str = ""
+
+    @property
+    def seed(self) -> str:
+        return self.name + self.build
 
 
-def _chosen(catalog: Catalog, wanted: int) -> list[_Wanted]:
-    """Return the images of whole packages, in the order of their names, that fit into the number wanted."""
-    found: dict[str, _Wanted] = {}
+class Store(Protocol):
+    """Takes the content of images, as a registry does."""
+
+    sizes: dict[Digest, int]
+
+    def layer(self, repository: str, name: str, size: int) -> tuple[Digest, int]:
+        """Return digest and size of a layer that several repositories may have, made from its name."""
+
+    def blob(self, repository: str, content: bytes) -> Digest:
+        """Take content that only this repository has."""
+
+    def document(self, repository: str, body: Any, media_type: str, tag: str = "") -> dict[str, Any]:
+        """Take a manifest or an index, and return its descriptor."""
+
+
+def chosen_images(catalog: Catalog, wanted: int, *, flawed: bool = False) -> list[Wanted]:
+    """Return the images of whole packages, in the order of their names, that fit into the number wanted.
+
+    `flawed`: also of packages with images that have no name, which is an error of their publishers.
+    """
+    found: dict[str, Wanted] = {}
     payloads = 0
     for package in catalog.packages.values():
-        more: dict[str, _Wanted] = {}
+        more: dict[str, Wanted] = {}
         for bundle in package.bundles.values():
-            more[bundle.image] = _Wanted(bundle.image, package, 0, bundle=True)
+            more[bundle.image] = Wanted(bundle.image, package, 0, bundle=True)
             for image in bundle.related_images:
-                more.setdefault(image.image, _Wanted(image.image, package, payloads + len(more) // 2, bundle=False))
-        if "" not in more and len(found | more) <= wanted:  # some packages name images that are none
+                more.setdefault(image.image, Wanted(image.image, package, payloads + len(more) // 2, bundle=False))
+        if more.pop("", None) and not flawed:
+            continue
+        if len(found | more) <= wanted:
             found |= more
             payloads += sum(not each.bundle for each in more.values())
     return list(found.values())
 
 
-class _Sizes:
+class Sizes:
     """How large the layers are, in bytes."""
 
     def __init__(self, shape: Shape, count: int) -> None:
@@ -155,10 +183,6 @@ class _Uploads:
             assert answer.status == 201, answer.data
         return digest, length
 
-    def small(self, repository: str, content: bytes) -> tuple[Digest, int]:
-        """Return digest and size of content that only this repository has."""
-        return self.blob(repository, content), len(content)
-
     def blob(self, repository: str, content: bytes) -> Digest:
         digest = digest_of(content)
         location = self._pool.request("POST", f"{self._url}/v2/{repository}/blobs/uploads/").headers["Location"]
@@ -186,10 +210,10 @@ def made(name: str, size: int) -> bytes:
     return b"".join([*parts, packer.flush()])
 
 
-def _image(uploads: _Uploads, sizes: _Sizes, image: _Wanted) -> tuple[str, int]:
-    """Put one image into the registry, every third with two platforms; return its digest and the sum of its blobs."""
-    name, number = image.name, image.number
-    repository = Reference.parse(name).repository
+def put_image(uploads: Store, sizes: Sizes, image: Wanted) -> tuple[str, int]:
+    """Put one image into a registry, every third with two platforms; return its digest and the sum of its blobs."""
+    name, number = image.seed, image.number
+    repository = Reference.parse(image.name).repository
     platforms = _PLATFORMS if number % 3 == 0 and not image.bundle else _PLATFORMS[:1]
     shared = [(f"base {number % _BASES} {half}", sizes.base // 2) for half in "ab"] + [
         (f"of {image.package.name}", sizes.group)
@@ -197,7 +221,8 @@ def _image(uploads: _Uploads, sizes: _Sizes, image: _Wanted) -> tuple[str, int]:
     children, total = [], 0
     for platform in platforms:
         if image.bundle:
-            layers = [uploads.small(repository, factories.layer({**_CSV, "metadata/name": name.encode()}))]
+            layer = factories.layer({**_CSV, "metadata/name": name.encode()}, 1)
+            layers = [(uploads.blob(repository, layer), len(layer))]
         else:
             own = [(f"{name} {platform} {part}", int(sizes.own(number, part) / len(platforms))) for part in _OWN]
             layers = [uploads.layer(repository, *each) for each in (*shared, *own)]
@@ -228,7 +253,7 @@ def _with_catalog(url: str, uploads: _Uploads, packages: list[Package], pinned: 
         old = Reference.parse(name)
         renamed[name] = str(old.pinned(Digest(digest)))
     unique = {package.name: package for package in packages}
-    files = {f"{name}/catalog.json": _renamed(_raw(package), renamed) for name, package in unique.items()}
+    files = {f"{name}/catalog.json": _renamed(raw_package(package), renamed) for name, package in unique.items()}
     reference = Reference.parse(CATALOG)
     image = sources.catalog_image(files, platforms=_PLATFORMS[:1])
     factories.seed(url, reference.repository, image, tag=reference.tag)
@@ -244,7 +269,8 @@ def _with_catalog(url: str, uploads: _Uploads, packages: list[Package], pinned: 
     )
 
 
-def _raw(package: Package) -> bytes:
+def raw_package(package: Package) -> bytes:
+    """Return a package as its publisher wrote it."""
     blobs = [package.blob, *(c.blob for c in package.channels.values()), *(b.blob for b in package.bundles.values())]
     return b"\n".join(blob.raw for blob in blobs)
 

@@ -85,7 +85,7 @@ def _served(
                 [program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **THRIFTY}
             )
         try:
-            if _answers(process, host, chosen):
+            if answers(process, host, chosen):
                 yield Server(f"{host}:{chosen}", ca, log, home / "data", process.pid)
                 return
         finally:
@@ -112,7 +112,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+def answers(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Say whether a server takes connections, as soon as it does; no, where it ends or takes too long."""
     for _ in range(400):
         if process.poll() is not None:
             return False
