@@ -33,10 +33,11 @@ from common.registry.manifests import Manifests, manifest_call
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
+from common.registry.tag_lists import TagLists
 from common.registry.upload.uploader import Uploader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
 
@@ -79,7 +80,8 @@ class RegistryClient:
         self._uploader = Uploader(self._exchange, clock, settings.timeouts.closing_put_s)
         self._manifests = Manifests(self._exchange, self._uploader.presence, self._document)
         self._writer = ManifestWriter(self._exchange, clock, self._uploader.presence, self._manifests.head)
-        self._referrers = Referrers(self._exchange, self.document, self._put)
+        self._tag_lists = TagLists(self._manifests.tags)
+        self._referrers = Referrers(self._exchange, self.document, self._put, self.lacks_tag)
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +136,7 @@ class RegistryClient:
 
         Raises ContentError above 16 MiB, and RegistryError.
         """
-        return self._read(reference, self._document)
+        return self._read(reference, self._seen)
 
     def head(self, reference: Reference) -> Descriptor | None:
         """Return what the registry has under a digest or tag, without fetching it; None when there is nothing.
@@ -293,6 +295,25 @@ class RegistryClient:
         """Give the tags of a repository, page by page."""
         return self._manifests.tags(repository)
 
+    def read_tags(self, repository: Reference, subjects: Collection[Digest], sampled: Collection[Digest]) -> None:
+        """Read which tags `sha256-<hex>…` of manifests a repository has, so that `lacks_tag` knows; see `TagLists`."""
+        for place in self._tagged_places(repository):
+            self._tag_lists.read(place, subjects, sampled)
+
+    def lacks_tag(self, tagged: Reference) -> bool:
+        """Say whether the lists of `read_tags` show that a tag is at no place, so that it need not be asked for."""
+        return all(map(self._tag_lists.lacks, self._hosts.places(tagged)))
+
+    def is_in_doubt(self, subject: Reference) -> bool:
+        """Say whether `lacks_tag` was wrong, perhaps, of tags of a subject: a list turned out not to be complete."""
+        assert subject.digest is not None
+        return any(self._tag_lists.is_in_doubt(place, subject.digest) for place in self._tagged_places(subject))
+
+    def _tagged_places(self, repository: Reference) -> Iterator[Reference]:
+        """Give the repositories in which tags are looked up."""
+        any_tag = Reference(repository.registry, repository.repository, "latest")  # mirrors may serve digests alone
+        return (Reference(place.registry, place.repository) for place in self._hosts.places(any_tag))
+
     def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:
         """Run `action` at each place of `reference` until one has an answer; the last place's error is the one that counts."""
         # The last place is the registry itself: an error of a mirror would lead the user to the wrong host.
@@ -303,6 +324,12 @@ class RegistryClient:
             except HubError as error:
                 _LOG.info("%s: next place: %s", reference, error.message)
         return action(last)
+
+    def _seen(self, reference: Reference) -> Document:
+        document = self._document(reference)
+        if reference.tag is not None and reference.digest is None:
+            self._tag_lists.saw(reference)
+        return document
 
     def _document(self, reference: Reference) -> Document:
         """Fetch a document; again, past caches, where the bytes were wrong."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
+_MAX_SIZE = _MAX_PAGE * _MAX_PAGES
 _ACCEPT = ", ".join(ACCEPT)
 _USELESS = 3  # HEADs in a row that said nothing, after which a host is asked with GET
 _LOG = logging.getLogger(__name__)
@@ -96,11 +97,16 @@ class Manifests:
         """Return the refusal of the last question about a repository; None where it was answered."""
         return self._refusals.get(_repository(repository))
 
-    def tags(self, repository: Reference) -> Iterator[str]:
-        """Give the tags of a repository, page by page."""
+    def tags(
+        self, repository: Reference, pages: int = _MAX_PAGES, size: int = _MAX_SIZE, within_s: float | None = None
+    ) -> Iterator[str]:
+        """Give the tags of a repository, page by page, at most so many pages and bytes; see `Exchange.pages`."""
         call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
         count = 0
-        for answer in self._exchange.pages(call, _MAX_PAGE, _MAX_PAGES):
+        for answer in self._exchange.pages(call, min(_MAX_PAGE, size), min(_MAX_PAGES, pages), within_s):
+            size -= len(answer.body)
+            if size < 0:
+                raise ContentError(f"{repository.name}: its list of tags is too long")
             for tag in _tags(answer.plain(call, _MAX_PAGE), repository):
                 count += 1
                 if count > MAX_TAGS:

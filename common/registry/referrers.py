@@ -74,10 +74,11 @@ def fallback_tag(subject: Digest) -> str:
 class Referrers:
     """Lists and registers referrers; remembers which registries lack the API. Shared by threads."""
 
-    def __init__(self, exchange: Exchange, get: Get, put: Put) -> None:
+    def __init__(self, exchange: Exchange, get: Get, put: Put, lacks: Callable[[Reference], bool]) -> None:
         self._exchange = exchange
         self._get = get
         self._put = put
+        self._lacks = lacks  # whether a tag is known not to be there
         self._without_api: set[str] = set()
         self._with_api: set[str] = set()
         self._writing: defaultdict[Reference, threading.Lock] = defaultdict(threading.Lock)
@@ -165,8 +166,11 @@ class Referrers:
 
     def _under_tag(self, subject: Reference, digest: Digest) -> tuple[Descriptor, ...] | None:
         """Return the list under the fallback tag; None where there is no list."""
+        tag = _tagged(subject, digest)
+        if self._lacks(tag):
+            return None
         try:
-            document = self._get(_tagged(subject, digest))
+            document = self._get(tag)
         except NotFoundError:
             return None
         # GitLab takes the tag for the digest, and gives the subject itself (oras-project/oras-go#1396).

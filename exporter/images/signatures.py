@@ -1,7 +1,8 @@
 """Find the signatures and attachments of images: cosign tags (`.sig`, `.att`, `.sbom`) and OCI referrers.
 
-They are looked up for every carried manifest of an image, because runtimes check the manifest that they run. Failed lookups
-become warnings; the policy (`--signatures`) decides whether an image without a signature is carried.
+They are looked up for every carried manifest of an image, because runtimes check the manifest that they run. Where the tags of
+a repository can be listed, tags that are not in the list are not asked for. Failed lookups become warnings; the policy
+(`--signatures`) decides whether an image without a signature is carried.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from common.text import counted
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from common.progress import Progress
     from common.registry.client import RegistryClient
@@ -37,6 +38,8 @@ _SIGNATURES = (
     "application/vnd.cncf.notary.signature",
 )
 MAX_FOUND = 1000  # for one manifest, on all levels: a registry decides how many it lists
+# Of the images of a repository whose list was read, one of so many is asked for tag by tag: the list may be incomplete.
+_SAMPLED = 16
 _MAX_FAILURES = 8  # lookups: each takes all retries, so a registry that is down would delay the export for long
 
 
@@ -47,6 +50,13 @@ class _Subject:
     reference: Reference
     needed_by: set[str] = field(default_factory=set)
     target_repository: str | None = None
+    is_root: bool = False  # of an image; else a manifest of an index
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the manifest."""
+        assert self.reference.digest is not None
+        return self.reference.digest
 
 
 @dataclass(slots=True)
@@ -71,15 +81,51 @@ def find(
         progress.advance(1)
         return found
 
-    progress.begin(f"looking for the signatures of {counted(len(subjects), 'manifest')}", len(subjects), "manifests")
-    try:
-        with workers(jobs, "signatures") as pool:
-            answers = list(pool.map(one, subjects))
-    finally:
-        progress.end()
+    _read_tags(subjects, client, jobs=jobs, progress=progress)
+    answers = _looked_up(subjects, one, jobs=jobs, progress=progress)
+    # A list that turned out to be incomplete has hidden tags of subjects before and after.
+    doubtful = [subject for subject in subjects if client.is_in_doubt(subject.reference)]
+    if doubtful:
+        again = dict(zip(map(id, doubtful), _looked_up(doubtful, one, jobs=jobs, progress=progress), strict=True))
+        answers = [again.get(id(subject), answer) for subject, answer in zip(subjects, answers, strict=True)]
     # An artifact can refer to several subjects, such as an index and its manifests.
     by_source = {image.wanted.source: image for answer in answers for image in answer.images}
     return [by_source[source] for source in sorted(by_source)], _warnings(subjects, answers)
+
+
+def _looked_up(
+    subjects: Sequence[_Subject], one: Callable[[_Subject], _Found], *, jobs: int, progress: Progress
+) -> list[_Found]:
+    """Return what refers to each subject; `one` looks it up."""
+    progress.begin(f"looking for the signatures of {counted(len(subjects), 'manifest')}", len(subjects), "manifests")
+    try:
+        with workers(jobs, "signatures") as pool:
+            return list(pool.map(one, subjects))
+    finally:
+        progress.end()
+
+
+def _read_tags(subjects: Sequence[_Subject], client: RegistryClient, *, jobs: int, progress: Progress) -> None:
+    """Read the tag lists of repositories with several subjects: one question each in place of three for each subject."""
+    within: defaultdict[tuple[str, str], list[_Subject]] = defaultdict(list)
+    for subject in subjects:
+        within[subject.reference.registry, subject.reference.repository].append(subject)
+    listed = [group for group in within.values() if len(group) > 1]
+    if not listed:
+        return
+
+    def one(group: Sequence[_Subject]) -> None:
+        # From the end: of images that are named by tag, these are the newest.
+        sampled = [subject.digest for subject in group if subject.is_root][::-_SAMPLED]
+        client.read_tags(group[0].reference, [subject.digest for subject in group], sampled)
+        progress.advance(1)
+
+    progress.begin(f"reading the tags of {counted(len(listed), 'repository', 'repositories')}", len(listed), "repositories")
+    try:
+        with workers(jobs, "tags") as pool:
+            list(pool.map(one, listed))
+    finally:
+        progress.end()
 
 
 def unsigned(images: Iterable[ResolvedImage], found: Iterable[ResolvedImage]) -> list[Problem]:
@@ -108,6 +154,7 @@ def _subjects(images: Iterable[ResolvedImage]) -> list[_Subject]:
         for document in image.tree.documents if image.tree else ():
             reference = image.wanted.reference.pinned(document.digest)
             subject = found.setdefault(reference, _Subject(reference, target_repository=image.wanted.target_repository))
+            subject.is_root |= image.tree is not None and document is image.tree.root
             subject.needed_by.update(image.wanted.needed_by)
     return list(found.values())
 
@@ -140,10 +187,11 @@ class _Lookup:
         return found
 
     def _cosign(self, subject: _Subject) -> Iterator[ResolvedImage]:
-        assert subject.reference.digest is not None
         for suffix, kind in _COSIGN.items():
-            tag = f"sha256-{hex_of(subject.reference.digest)}.{suffix}"
+            tag = f"sha256-{hex_of(subject.digest)}.{suffix}"
             reference = Reference(subject.reference.registry, subject.reference.repository, tag)
+            if self._client.lacks_tag(reference):
+                continue
             try:
                 tree = fetch_tree(reference, self._client, ())
             except NotFoundError:

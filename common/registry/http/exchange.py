@@ -217,10 +217,13 @@ class Exchange:
         """Return where a registry sends its clients for tokens; empty where it asked for none so far."""
         return self._auth.realm(registry)
 
-    def pages(self, call: Call, limit: int, most: int) -> Iterator[Answer]:
-        """Give the answer to a call and those of its next pages, at most `most`, each of at most `limit` bytes."""
+    def pages(self, call: Call, limit: int, most: int, within_s: float | None = None) -> Iterator[Answer]:
+        """Give the answer to a call and those of its next pages, at most `most`, each of at most `limit` bytes.
+
+        `within_s`: see `ask_within`.
+        """
         for _ in range(most):
-            answer = self.ask(call, limit)
+            answer = self.ask(call, limit) if within_s is None else self.ask_within(within_s, call, limit)
             yield answer
             following = next_page(answer.url, answer.headers, call.subject)
             if following is None:

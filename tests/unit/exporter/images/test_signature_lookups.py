@@ -1,0 +1,165 @@
+"""How signatures are looked up: by the tag list of a repository where that is complete, else tag by tag. Nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.archive.inventory import ImageKind
+from common.oci.image import hex_of
+from common.oci.reference import Reference
+from common.progress import Silent
+from common.registry.client import RegistryClient
+from common.registry.referrers import fallback_tag
+from common.registry.settings import RegistrySettings
+from exporter.images import signatures
+from exporter.images.resolve import WantedImage, resolve
+from tests.fakes.clock import FakeClock
+from tests.fakes.factories import image, index
+from tests.fakes.registry import FakeRegistry
+from tests.samples import more
+
+MANY = 20  # images of one repository
+IMAGES = [image([f"app {number}".encode()]) for number in range(MANY)]
+# Of one image each, none of which is among the images that are asked for tag by tag.
+SIGNATURE, ATTESTATION, SBOM = (image([kind]) for kind in (b"signature", b"attestation", b"sbom"))
+REFERRER = image([b"referrer"], subject=IMAGES[9].descriptor, artifact_type="application/spdx+json")
+DEEPER = image([b"of the referrer"], subject=REFERRER.descriptor, artifact_type="application/vnd.cncf.notary.signature")
+EVERYTHING = {each.digest for each in (SIGNATURE, ATTESTATION, SBOM, REFERRER, DEEPER)}
+
+
+def fill(registry):
+    for number, app in enumerate(IMAGES):
+        registry.add_image("org/app", app, f"v{number:02}")
+    for app, suffix, artifact in ((4, "sig", SIGNATURE), (4, "att", ATTESTATION), (5, "sbom", SBOM)):
+        registry.add_image("org/app", artifact, f"sha256-{hex_of(IMAGES[app].digest)}.{suffix}")
+    for artifact, subject in ((REFERRER, IMAGES[9]), (DEEPER, REFERRER)):
+        listed = index([artifact])
+        registry.add_image("org/app", artifact)
+        if not registry.referrers:
+            registry.add_manifest("org/app", listed.raw, listed.media_type, fallback_tag(subject.digest))
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Return what is found for all images of a registry, by digest; the requests of the lookups alone are in its log."""
+
+    def find(registry, images=IMAGES, repositories=("org/app",), **settings):
+        hosts = RegistrySettings(
+            insecure=frozenset({registry.host}), environ={"HOME": str(tmp_path)}, system_root=tmp_path, **settings
+        )
+        with RegistryClient(hosts, clock=FakeClock().clock) as client:
+            names = [Reference(registry.host, each).pinned(app.digest) for each in repositories for app in images]
+            wanted = [WantedImage(name, ImageKind.ADDITIONAL) for name in names]
+            resolved = resolve(wanted, client, jobs=4, progress=Silent())
+            assert all(each.problem is None for each in resolved)
+            registry.requests.clear()
+            attached, problems = signatures.find(resolved, client, jobs=4, progress=Silent())
+            assert not problems
+            return {each.tree.root.digest for each in attached}
+
+    return find
+
+
+def asked(registry):
+    """Return how often each kind of question was asked: lists, tags, and the API."""
+    return {
+        what: len(registry.log("GET", part))
+        for what, part in (("lists", "/tags/"), ("tags", "/manifests/sha256-"), ("api", "/referrers/"))
+    }
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_a_repository_is_asked_for_its_tags_once(found, api):
+    with FakeRegistry(referrers=api, page=1000) as registry:
+        fill(registry)
+        assert found(registry) == EVERYTHING
+        count = asked(registry)
+    # Three tags are there, and two images are asked for tag by tag in any case. Without the API, a list is there for one image,
+    # and is asked for of these two and of the two artifacts that are found by such lists.
+    assert count["lists"] == 1
+    assert count["tags"] == 3 + 2 * 3 + (0 if api else 1 + 2 + 2)
+    assert count["api"] <= (MANY + 2 if api else 4)
+
+
+REFUSALS = [
+    (401, b"{}"),
+    (404, b"<title>no such page</title>"),
+    *more([(405, b""), (200, b"<title>Sign in</title>"), (403, b"{}"), (400, b""), (500, b""), (503, b""), (501, b"")]),
+]
+
+
+@pytest.mark.parametrize("api", [True, *more([False])])
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_registry_without_lists_of_tags_is_asked_tag_by_tag(found, api, refusal):
+    status, body = refusal
+    with FakeRegistry(referrers=api) as registry:
+        fill(registry)
+        registry.fault("GET", "/tags/", times=1000, status=status, body=body)
+        assert found(registry) == EVERYTHING
+        assert asked(registry)["tags"] >= 3 * MANY
+
+
+def test_a_registry_that_refuses_lists_is_asked_for_one_by_each_thread_at_most(found):
+    with FakeRegistry() as registry:
+        names = [f"org/app-{number}" for number in range(12)]
+        for name in names:
+            for app in IMAGES[:2]:
+                registry.add_image(name, app, app.digest[-8:])
+        registry.fault("GET", "/tags/", times=1000, status=405)
+        assert found(registry, IMAGES[:2], names) == set()
+        assert asked(registry)["lists"] <= 4
+
+
+def test_a_list_that_lacks_tags_is_not_believed(found):
+    """As those of pull-through caches, which list what they have cached: tags of the registry behind them come all the same."""
+    with FakeRegistry() as registry:
+        fill(registry)
+        newest = image([b"signature of the newest"])
+        registry.add_image("org/app", newest, f"sha256-{hex_of(IMAGES[-1].digest)}.sig")
+        registry.fault("GET", "/tags/", times=1000, status=200, body=b'{"name": "org/app", "tags": ["v1"]}')
+        assert found(registry) == {*EVERYTHING, newest.digest}
+
+
+def test_a_list_that_is_longer_than_the_questions_it_saves_is_not_read_to_its_end(found):
+    with FakeRegistry(page=1) as registry:
+        fill(registry)
+        assert found(registry) == EVERYTHING
+        assert asked(registry)["lists"] == MANY, "a page for each image; there are four more"
+
+
+def test_a_page_that_is_too_large_is_not_read(found):
+    with FakeRegistry() as registry:
+        fill(registry)
+        tags = b", ".join(b'"%0100d"' % number for number in range(30_000))
+        registry.fault("GET", "/tags/", times=1000, status=200, body=b'{"name": "org/app", "tags": [' + tags + b"]}")
+        assert found(registry) == EVERYTHING
+
+
+def test_a_repository_without_tags_has_no_signature_tags(found):
+    """docker-registry answers NAME_UNKNOWN where every image was pushed by digest (distribution/distribution, tagstore.go)."""
+    with FakeRegistry() as registry:
+        for app in IMAGES:
+            registry.add_image("org/app", app)
+        registry.fault("GET", "/tags/", times=1, status=404, body=b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
+        assert found(registry) == set()
+        assert asked(registry) == {"lists": 1, "tags": 2 * 3, "api": MANY}
+
+
+def test_one_image_of_a_repository_needs_no_list(found):
+    with FakeRegistry() as registry:
+        fill(registry)
+        assert found(registry, IMAGES[4:5]) == {SIGNATURE.digest, ATTESTATION.digest}
+        assert asked(registry) == {"lists": 0, "tags": 3, "api": 1}
+
+
+def test_a_tag_that_is_at_one_of_two_places_is_found(found, tmp_path):
+    """A mirror of registries.conf that has only some of it: what its list lacks may be at the registry itself."""
+    with FakeRegistry() as registry, FakeRegistry() as mirror:
+        fill(registry)
+        for number, app in enumerate(IMAGES):
+            mirror.add_image("org/app", app, f"v{number:02}")
+        path = tmp_path / "registries.conf"
+        table = f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n'
+        path.write_text(f'{table}[[registry.mirror]]\nlocation = "{mirror.host}"\ninsecure = true\n')
+        assert found(registry, registries_conf=path) >= {SIGNATURE.digest, ATTESTATION.digest, SBOM.digest}
+        assert asked(mirror)["lists"] == asked(registry)["lists"] == 1
