@@ -1,7 +1,8 @@
 """Handling of SIGINT, SIGTERM and SIGHUP: a stop that reaches all threads.
 
-Python runs signal handlers in the main thread only. Workers wait with `pause`, which a stop ends. This module
-is imported before all others, so it imports little.
+Python runs signal handlers in the main thread only. Workers wait with `pause`, which a stop ends, or for the network: their
+connections are shut down while they are waited for (`end`, ADR 0090). This module is imported before all others, so it
+imports little.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import atexit
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from common.errors import ExitCode, InterruptedByUserError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _STOPPED = threading.Event()
+_STEP_S = 0.1  # a worker may open a connection after the others were shut down
 _NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"
 # Exit status and message while no command runs. Then there is nothing to clean up, and the process ends at once: an exception
 # in the middle of an import or of the interpreter's shutdown would be printed as a traceback, or lost.
@@ -65,6 +67,8 @@ def finished(status: int) -> None:
     """Let a signal end the process at once, with the status of the command that has ended."""
     global _idle  # noqa: PLW0603
     _idle = (status, "")
+    if is_stopped():  # the interpreter waits for threads that were not ended, as after a second signal; nothing else connects
+        _disconnecting(threading.Event())
 
 
 def pause(seconds: float) -> None:
@@ -112,7 +116,55 @@ def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(jobs, thread_name_prefix=name)
     try:
         yield pool
+        pool.shutdown(wait=True)
     except BaseException:
+        end(pool)
+        raise
+
+
+def end(pool: ThreadPoolExecutor) -> None:
+    """Cancel the pending tasks of a pool and wait for the running ones; once the program is stopped, for no network."""
+    over = threading.Event()
+    try:
+        if is_stopped():
+            _disconnecting(over)
+        pool.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        _disconnecting(over)
         pool.shutdown(wait=True, cancel_futures=True)
         raise
-    pool.shutdown(wait=True)
+    finally:
+        over.set()  # what is cleaned up from here on connects again
+
+
+def _disconnecting(over: threading.Event) -> None:
+    """Shut down the connections of this process again and again until `over`, in a thread of its own."""
+
+    def run() -> None:
+        while True:
+            _disconnect()
+            if over.wait(_STEP_S):
+                return
+
+    threading.Thread(target=run, name="disconnect", daemon=True).start()
+
+
+def _disconnect() -> None:
+    """Shut down the TCP connections of this process, whichever library made them; threads that wait for them are woken."""
+    import socket  # noqa: PLC0415 - takes 3 ms; only a stop needs it
+
+    numbers = list[str]()
+    with suppress(OSError):  # without /dev, connections end by their timeouts
+        numbers = os.listdir("/dev/fd")  # noqa: PTH208 - this module imports little
+    for number in map(int, numbers):
+        with suppress(OSError):  # it is no socket, or closed meanwhile
+            # Python makes sockets with close-on-exec (PEP 446); one without it was given by the caller of the program.
+            if os.get_inheritable(number):
+                continue
+            found = socket.socket(fileno=number)
+            try:
+                # No datagrams: the resolver of glibc reads on from one that was shut down, in a busy loop, until its timeout.
+                if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+                    found.shutdown(socket.SHUT_RDWR)
+            finally:
+                found.detach()  # its owner closes it

@@ -177,6 +177,7 @@ class Retries:
         return self._clock() + self._skipped_s
 
     def _pause(self, wait_s: float, why: str, deadline_s: float | None) -> None:
+        pause(0)  # a stop breaks connections: that is neither reported nor tried again
         if not wait_s:
             _LOG.info("trying again: %s", why)
             return

@@ -27,7 +27,7 @@ from common.errors import (
     StorageUnreachableError,
     UsageError,
 )
-from common.interruption import pause
+from common.interruption import end, pause
 from common.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def copy(
         yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD), places)
     finally:
         stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        end(pool)
 
 
 class HostFailures:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,14 +16,18 @@ _STEP_S = 0.05
 class Link:
     """Bytes towards the client take their time; `cut_after` bytes of one answer the connection breaks, `cuts` times.
 
-    After `hold_after` bytes on all connections together nothing moves until `release`, so that a test need not be quick.
+    After `hold_after` bytes on all connections together nothing moves until `release`, so that a test need not be quick; nor
+    towards the server after `hold_up_after`.
     """
 
-    def __init__(self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0, hold_after: int = 0) -> None:
+    def __init__(
+        self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0, hold_after: int = 0, hold_up_after: int = 0
+    ) -> None:
         name, _, port = host.rpartition(":")
         self._target = (name, int(port))
         self._rate, self._cut_after, self.cuts = rate, cut_after, cuts
         self._hold_after, self._moved = hold_after, 0
+        self._hold_up_after, self._moved_up = hold_up_after, 0
         self.held, self._released = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
@@ -32,6 +37,14 @@ class Link:
         self.host = f"localhost:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
         return self
+
+    @property
+    def queued(self) -> str:
+        """What clients have sent and this link has not taken, by socket; empty where it has taken all."""
+        to = f":{self._socket.getsockname()[1]:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        sent = [(row[1], row[4].partition(":")[0]) for row in rows if row[2].endswith(to)]
+        return " ".join(f"{client}={size}" for client, size in sorted(sent) if int(size, 16))
 
     def release(self) -> None:
         """Let everything move again, for good."""
@@ -59,6 +72,7 @@ class Link:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
+                self._hold_up(len(data))
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 
@@ -79,6 +93,14 @@ class Link:
         with self._lock:
             self._moved += size
             full = bool(self._hold_after) and self._moved > self._hold_after
+        if full:
+            self.held.set()
+            self._released.wait()
+
+    def _hold_up(self, size: int) -> None:
+        with self._lock:
+            self._moved_up += size
+            full = bool(self._hold_up_after) and self._moved_up > self._hold_up_after
         if full:
             self.held.set()
             self._released.wait()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpcore
 import httpx
 
+from common.interruption import is_stopped
 from common.registry.http.pace import Pace, SlowAnswerError
 from common.serialization import COMPACT, values_in
 
@@ -31,6 +32,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _STEP = 1024 * 1024
 # Those of httpx (`httpx.Limits`), which closes idle connections before a load balancer does.
 _CONNECTIONS, _KEPT, _KEPT_S = 100, 20, 5.0
+_LAST_S = 5.0  # for a request that cleans up after a stop
 
 
 class OutOfBoundsError(ValueError):
@@ -76,6 +78,8 @@ class Transport(httpx.BaseTransport):
         # The only encoding of API servers (KEP-156, compression of large responses); decoded here, where it is bounded.
         request.headers["Accept-Encoding"] = "gzip"
         assert isinstance(request.stream, httpx.SyncByteStream)
+        if is_stopped():
+            request.extensions["timeout"] = httpx.Timeout(_LAST_S).as_dict()
         asked = httpcore.Request(
             request.method,
             _address(request.url),
