@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
-from tests.bench import catalogs, goods, limits, moving, releases, scaling, start_up, terabytes, whole_index
+from tests.bench import catalogs, goods, limits, moving, peers, releases, scaling, start_up, terabytes, whole_index
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
 
@@ -64,6 +64,7 @@ def _parts(given: argparse.Namespace | None) -> dict[str, Callable[[], str]]:
         "catalogs": _catalogs,
         "releases": _releases,
         "moving": lambda: _moving(asked),
+        "peers": lambda: _peers(asked),
         "scaling": _scaling,
         "whole-index": lambda: _whole_index(asked.size),
         "start-up": lambda: _dated(start_up.rows()),
@@ -101,9 +102,17 @@ def _moving(given: argparse.Namespace) -> str:
         bench = moving.Bench(Path(name), Shape(given.images, int(given.gigabytes * 1e9)), stack)
         found = bench.run(1 if large else given.rounds, peers=not large)
         if large:
-            return f"{bench.described()}\n\n{_dated(moving.sizes(bench.goods, found))}\n\n{moving.figures(found)}"
-        bench.resume(found)
-        return f"{bench.described()}\n\n{_dated(moving.rows(bench, found))}\n\n{moving.figures(found)}"
+            return f"{bench.described()}\n\n{_dated(moving.sizes(bench.goods, found))}\n\n{moving.figures(moving.everything(found))}"
+        bench.resume(found.resumed)
+        return f"{bench.described()}\n\n{_dated(moving.rows(bench, found))}\n\n{moving.figures(moving.everything(found))}"
+
+
+def _peers(given: argparse.Namespace) -> str:
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as name, ExitStack() as stack:
+        beside = peers.Peers(Path(name), Shape(given.images, int(given.gigabytes * 1e9)), stack)
+        found = beside.run(given.rounds)
+        figures = moving.figures(found.named())
+        return f"{beside.bench.described()}\n\n{_dated(peers.rows(beside, found))}\n\n{figures}"
 
 
 def _scaling() -> str:

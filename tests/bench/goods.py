@@ -52,7 +52,7 @@ class Shape:
 class Goods:
     """What a source registry was filled with. `images`: the published name → where it is there, pinned.
 
-    `unique`: bytes of all blobs once; `total`: of all blobs of all images; `blobs`: how many there are.
+    `unique`: bytes of all blobs once; `total`: of all blobs of all images; `blobs`: how many there are; `places`: a repository of each.
     """
 
     packages: tuple[str, ...]
@@ -61,6 +61,7 @@ class Goods:
     unique: int
     total: int
     registries: tuple[str, ...] = field(repr=False)
+    places: Mapping[Digest, str] = field(repr=False)
 
     def registries_conf(self, host: str) -> str:
         """Return a registries.conf that leads every published registry to `host`."""
@@ -168,7 +169,7 @@ class _Uploads:
         self._url = url
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
         self._made: dict[str, tuple[Digest, int]] = {}
-        self._places: dict[Digest, str] = {}
+        self.places: dict[Digest, str] = {}
         self.sizes: dict[Digest, int] = {}
 
     def layer(self, repository: str, name: str, size: int) -> tuple[Digest, int]:
@@ -177,8 +178,8 @@ class _Uploads:
             content = made(name, size)
             self._made[name] = self.blob(repository, content), len(content)  # by two threads at once, perhaps: no harm
         digest, length = self._made[name]
-        if self._places.get(digest) != repository:
-            query = f"mount={digest}&from={self._places[digest]}"
+        if self.places.get(digest) != repository:
+            query = f"mount={digest}&from={self.places[digest]}"
             answer = self._pool.request("POST", f"{self._url}/v2/{repository}/blobs/uploads/?{query}")
             assert answer.status == 201, answer.data
         return digest, length
@@ -188,7 +189,7 @@ class _Uploads:
         location = self._pool.request("POST", f"{self._url}/v2/{repository}/blobs/uploads/").headers["Location"]
         answer = self._pool.request("PUT", f"{location}&digest={digest}", body=content)
         assert answer.status == 201, answer.data
-        self._places.setdefault(digest, repository)
+        self.places.setdefault(digest, repository)
         self.sizes[digest] = len(content)
         return digest
 
@@ -266,6 +267,7 @@ def _with_catalog(url: str, uploads: _Uploads, packages: list[Package], pinned: 
         unique=sum(uploads.sizes.values()),
         total=sum(size for _, size in pinned.values()),
         registries=tuple(sorted({Reference.parse(name).registry for name in images})),
+        places=dict(uploads.places),
     )
 
 

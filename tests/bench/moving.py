@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +35,13 @@ class Bench:
     """A source registry full of goods in `home`, and what is measured around it."""
 
     def __init__(self, home: Path, shape: Shape, stack: ExitStack) -> None:
-        self._home = home
-        self._source = stack.enter_context(docker_registry(home, name="source"))
-        self.goods: Goods = fill(f"http://{self._source.host}", shape)
-        (home / "registries.conf").write_text(self.goods.registries_conf(self._source.host))
+        self.home = home
+        self.source = stack.enter_context(docker_registry(home, name="source"))
+        self.goods: Goods = fill(f"http://{self.source.host}", shape)
+        (home / "registries.conf").write_text(self.goods.registries_conf(self.source.host))
         (home / "imageset.yaml").write_text(self.goods.image_set())
         (home / "tmp").mkdir()
-        self._env = {"TMPDIR": str(home / "tmp"), "HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
+        self.env = {"TMPDIR": str(home / "tmp"), "HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
 
     def described(self) -> str:
         """Return what is moved, in words."""
@@ -61,63 +61,65 @@ class Bench:
             pushes = [lambda: self._push_theirs(found), lambda: self._push(found)]
             for step in (pushes if number % 2 else pushes[::-1]) if peers else pushes[1:]:
                 step()
-            shutil.rmtree(self._home / "out")
-            shutil.rmtree(self._home / "dirs", ignore_errors=True)
+            shutil.rmtree(self.home / "out")
+            shutil.rmtree(self.home / "dirs", ignore_errors=True)
         return found
 
-    def resume(self, found: Rounds) -> None:
+    def resume(self, found: list[Measured]) -> None:
         """Kill an export at nine tenths and run it again."""
-        killed = self._export(kill_at=int(0.9 * self.goods.unique))
+        killed = self.export(kill_at=int(0.9 * self.goods.unique))
         assert killed.status == -9, "it was killed"
-        found.resumed.append(self._export())
-        shutil.rmtree(self._home / "out")
+        found.append(self.export())
+        shutil.rmtree(self.home / "out")
 
     def _create(self, found: Rounds) -> None:
-        found.create.append(self._export())
-        found.archive = sum(path.stat().st_size for path in (self._home / "out").iterdir())
+        found.create.append(self.export())
+        found.archive = sum(path.stat().st_size for path in (self.home / "out").iterdir())
 
-    def _export(self, kill_at: int = 0) -> Measured:
+    def export(self, signatures: str = "ignore", kill_at: int = 0) -> Measured:
+        """Make the archive, in `out`."""
         command = [
             BIN / "hub-export",
             "create",
-            self._home / "imageset.yaml",
+            self.home / "imageset.yaml",
             "--output",
-            self._home / "out",
+            self.home / "out",
             "--signatures",
-            "ignore",
+            signatures,
         ]
-        watched = Watched(self._source.pid, self._source.log, (self._home / "tmp", self._home / "out"))
-        return measure(command, env=self._env, watched=watched, kill_at=kill_at)
+        watched = Watched(self.source.pid, self.source.log, (self.home / "tmp", self.home / "out"))
+        return measure(command, env=self.env, watched=watched, kill_at=kill_at)
 
     def _pull(self, found: Rounds) -> None:
-        (self._home / "dirs").mkdir()
+        (self.home / "dirs").mkdir()
         script = (
             f"{require('skopeo')} copy --quiet --all --preserve-digests --src-tls-verify=false "
-            f"docker://{self._source.host}/$0 dir:{self._home}/dirs/$(echo $0 | tr / _)"
+            f"docker://{self.source.host}/$0 dir:{self.home}/dirs/$(echo $0 | tr / _)"
         )
-        found.pull.append(self._skopeo(script, Watched(self._source.pid, self._source.log)))
-        found.pulled = size_of(self._home / "dirs")
+        found.pull.append(self._skopeo(script, Watched(self.source.pid, self.source.log)))
+        found.pulled = size_of(self.home / "dirs")
 
     def _push_theirs(self, found: Rounds) -> None:
-        with docker_registry(self._home, name="theirs") as mirror:
+        with docker_registry(self.home, name="theirs") as mirror:
             script = (
                 f"{require('skopeo')} copy --quiet --all --preserve-digests --dest-tls-verify=false "
-                f"dir:{self._home}/dirs/$(echo $0 | tr / _) "
+                f"dir:{self.home}/dirs/$(echo $0 | tr / _) "
                 f"docker://{mirror.host}/$(echo $0 | cut -d@ -f1 | cut -d: -f1):$(echo $0 | tail -c 9 | tr : x)"
             )
             found.theirs.append(self._skopeo(script, Watched(mirror.pid, mirror.log)))
-        shutil.rmtree(self._home / "theirs")
+        shutil.rmtree(self.home / "theirs")
 
     def _push(self, found: Rounds) -> None:
-        with docker_registry(self._home, name="mirror") as mirror:
-            found.push.append(self._import(mirror))
-            found.again.append(self._import(mirror))
-        shutil.rmtree(self._home / "mirror")
+        with docker_registry(self.home, name="mirror") as mirror:
+            found.push.append(self.pushed(mirror))
+            found.again.append(self.pushed(mirror))
+        shutil.rmtree(self.home / "mirror")
 
-    def _import(self, mirror: Server) -> Measured:
-        command = [BIN / "hub-import", "push", self._home / "out", "--registry", mirror.host, "--insecure", mirror.host]
-        watched = Watched(mirror.pid, mirror.log, (self._home / "tmp",))
-        return measure(command, env=self._env, watched=watched)
+    def pushed(self, mirror: Server) -> Measured:
+        """Push what is in `out`."""
+        command = [BIN / "hub-import", "push", self.home / "out", "--registry", mirror.host, "--insecure", mirror.host]
+        watched = Watched(mirror.pid, mirror.log, (self.home / "tmp",))
+        return measure(command, env=self.env, watched=watched)
 
     def _skopeo(self, script: str, watched: Watched) -> Measured:
         names = "\n".join(self.goods.images.values()) + "\n"
@@ -134,31 +136,29 @@ def rows(bench: Bench, found: Rounds) -> list[Row]:
             ratio(found.create, found.pull, "wall"),
             0.5,
             "× skopeo",
-            _pair(found.create, found.pull, "wall", "s"),
+            pair(found.create, found.pull, "wall", "s"),
         ),
         Row(
             "`create`, CPU",
             ratio(found.create, found.pull, "cpu"),
             0.5,
             "× skopeo",
-            _pair(found.create, found.pull, "cpu", "s"),
+            pair(found.create, found.pull, "cpu", "s"),
         ),
         Row(
             "`push`, wall",
             ratio(found.push, found.theirs, "wall"),
             0.6,
             "× skopeo",
-            _pair(found.push, found.theirs, "wall", "s"),
+            pair(found.push, found.theirs, "wall", "s"),
         ),
-        Row(
-            "`push`, CPU", ratio(found.push, found.theirs, "cpu"), 0.5, "× skopeo", _pair(found.push, found.theirs, "cpu", "s")
-        ),
+        Row("`push`, CPU", ratio(found.push, found.theirs, "cpu"), 0.5, "× skopeo", pair(found.push, found.theirs, "cpu", "s")),
         Row(
             "`push` again, wall",
             ratio(found.again, found.push, "wall"),
             0.1,
             "× first",
-            _pair(found.again, found.push, "wall", "s"),
+            pair(found.again, found.push, "wall", "s"),
         ),
         Row(
             "`push` again, requests that are no HEAD of a manifest",
@@ -173,9 +173,9 @@ def rows(bench: Bench, found: Rounds) -> list[Row]:
             Row(
                 "`create` again after a kill at 90 %, wall",
                 ratio(found.resumed, found.create, "wall"),
-                0.2,
+                0.4,
                 "× first",
-                _pair(found.resumed, found.create, "wall", "s"),
+                pair(found.resumed, found.create, "wall", "s"),
             )
         )
     return made + sizes(goods, found)
@@ -198,9 +198,9 @@ def sizes(goods: Goods, found: Rounds) -> list[Row]:
     ]
 
 
-def figures(found: Rounds) -> str:
-    """Return medians of everything, ours and theirs, beside what the registry needed meanwhile."""
-    kinds = {
+def everything(found: Rounds) -> dict[str, Sequence[Measured]]:
+    """Return what was measured by its name in the tables."""
+    return {
         "`create`": found.create,
         "skopeo, to directories": found.pull,
         "`push`": found.push,
@@ -208,6 +208,10 @@ def figures(found: Rounds) -> str:
         "`push` again": found.again,
         "`create` after a kill": found.resumed,
     }
+
+
+def figures(kinds: Mapping[str, Sequence[Measured]]) -> str:
+    """Return medians of everything beside what the registry needed meanwhile."""
     head = "| what | wall | CPU | CPU of the registry | memory | requests |\n|---|---|---|---|---|---|"
     return "\n".join([head, *(_figure(kind, measured) for kind, measured in kinds.items() if measured)])
 
@@ -218,5 +222,6 @@ def _figure(kind: str, measured: Sequence[Measured]) -> str:
     return f"| {kind} | {wall:.1f} s | {cpu:.1f} s | {server:.1f} s | {peak / MIB:.0f} MiB | {requests} |"
 
 
-def _pair(ours: Sequence[Measured], theirs: Sequence[Measured], what: str, unit: str) -> str:
+def pair(ours: Sequence[Measured], theirs: Sequence[Measured], what: str, unit: str) -> str:
+    """Return both medians in words."""
     return f"{typical(ours, what):.1f} {unit} and {typical(theirs, what):.1f} {unit}"

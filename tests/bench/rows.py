@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isinf, isnan
 from statistics import median
 
 from tests.bench.meter import Measured
@@ -11,7 +12,7 @@ from tests.bench.meter import Measured
 
 @dataclass(frozen=True)
 class Row:
-    """A figure; `bar`: what it may be at most. `detail`: what it was made of."""
+    """A figure, NaN where it was not measured; `bar`: what it may be at most. `detail`: what it was made of, or why it is missing."""
 
     what: str
     figure: float
@@ -25,6 +26,10 @@ class Row:
 
     def line(self) -> str:
         """Return the row of a Markdown table."""
+        if isnan(self.figure):
+            return f"| {self.what} | {self.bar:g} {self.unit} | not measured | | {self.detail} |"
+        if isinf(self.bar):
+            return f"| {self.what} | no bar | {self.figure:.{_digits(self.figure)}f} {self.unit} | | {self.detail} |"
         verdict = "yes" if self.met else "**no**"
         return f"| {self.what} | {self.bar:g} {self.unit} | {self.figure:.{_digits(self.figure)}f} {self.unit} | {verdict} | {self.detail} |"
 

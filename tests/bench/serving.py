@@ -50,15 +50,22 @@ class Load:
 
 def main(gigabytes: float) -> None:
     """Print time, CPU and memory of both, and the ratios."""
+    for turn, (mine, other) in zip(("first", "again"), loads(gigabytes), strict=True):
+        print(f"{turn}: {mine.line('hub-import serve')}\n{turn}: {other.line('nginx')}")
+        print(f"{turn}: ratio of wall {mine.wall / other.wall:.2f}, of CPU {mine.cpu / max(other.cpu, 0.01):.1f}")
+
+
+def loads(gigabytes: float, turns: int = 2) -> list[tuple[Load, Load]]:
+    """Return what each of both did, ours first, for every turn."""
+    found = []
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
         home = Path(name)
         blobs = _filled(home, max(CLIENTS, round(gigabytes * 1e9 / BLOB)))
         with _ours(home) as (ours, our_processes), _nginx(home) as (theirs, their_processes):
-            for turn in ("first", "again"):
+            for _ in range(turns):
                 mine = _pulled(lambda digest: f"http://{ours}/v2/org/app/blobs/{digest}", blobs, our_processes)
-                other = _pulled(lambda digest: f"http://{theirs}/{digest}", blobs, their_processes)
-                print(f"{turn}: {mine.line('hub-import serve')}\n{turn}: {other.line('nginx')}")
-                print(f"{turn}: ratio of wall {mine.wall / other.wall:.2f}, of CPU {mine.cpu / max(other.cpu, 0.01):.1f}")
+                found.append((mine, _pulled(lambda digest: f"http://{theirs}/{digest}", blobs, their_processes)))
+    return found
 
 
 def _filled(home: Path, count: int) -> Sequence[Digest]:
