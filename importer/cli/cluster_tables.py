@@ -21,6 +21,7 @@ from importer.cli.tables import push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
+from importer.cluster.resources.node_configuration import MAX_MACHINE_CONFIG
 from importer.diagnose.installing import REQUIRES_APPROVAL, current_plans, unwell
 from importer.operators import shown
 from importer.operators.settling import NOT_WELL
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
+    from importer.cluster.node_size import NodeSize
     from importer.cluster.record import ImportedArchive
     from importer.cluster.resources.build import Built
     from importer.cluster.updates.outlook import Update
@@ -88,7 +90,21 @@ def apply_document(applied: Applied) -> Document:
         "installed": [
             {"package": name, "state": state, "approve": command or None} for name, state, command in applied.installed
         ],
+        "nodeConfiguration": _node_document(applied.node_size),
         **pull_tables.pulls_document(applied.pulls),
+    }
+
+
+def _node_document(found: NodeSize | None) -> Document | None:
+    """Return the JSON of the configuration that nodes get of the mirror rules: its size in bytes, and the limit."""
+    if found is None:
+        return None
+    return {
+        "mirrorScope": found.scope,
+        "sources": found.size.sources,
+        "registriesConf": found.size.registries_conf,
+        "machineConfig": found.size.machine_config,
+        "machineConfigLimit": MAX_MACHINE_CONFIG,
     }
 
 
@@ -178,7 +194,9 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     # Known since the export, and decisive here: the operators would be listed, and their pods could not start.
     lacking = [f"warning: {would.left_out}"] if would.left_out else []
     pulls = [f"would do a {would.would_pull}"] if would.would_pull else []
-    return [*diffs, *noted, *changes_table(would.result, done=False), *shown.affected(would.operators), *pulls, *lacking]
+    nodes = [would.node_size.line] if would.node_size and would.node_size.changes else []
+    objects = changes_table(would.result, done=False)
+    return [*diffs, *noted, *objects, *nodes, *shown.affected(would.operators), *pulls, *lacking]
 
 
 def diff_table(result: ApplyResult) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
+    from importer.cluster.node_size import NodeSize
     from importer.cluster.updates.outlook import Update
     from importer.configure.running import Outcome
     from importer.operators.table import Row
@@ -34,7 +35,8 @@ class Applied:
     `notes`: the steps left to the administrator; `updates`: the releases that the cluster can go to. `packages`: the operators
     in the catalogs of the archive. `installed`: what became of those that the archive lists for installation.
     `left_out`: the images that it lacks, as text; empty where it lacks none.
-    `would_pull`: what a pull test would create, as text; `pulls`: its verdicts.
+    `would_pull`: what a pull test would create, as text; `pulls`: its verdicts. `node_size`: of the mirror rules on the nodes,
+    where objects have these.
     """
 
     result: ApplyResult
@@ -52,6 +54,7 @@ class Applied:
     left_out: str = ""
     would_pull: str = ""
     pulls: PullTest | None = None
+    node_size: NodeSize | None = None
 
     @property
     def well(self) -> bool:

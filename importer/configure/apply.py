@@ -198,6 +198,8 @@ def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive, clust
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
+    node_size = plan.node_size()
+    findings += node_size.findings() if node_size else ()
     would_pull, untestable = announced(client, plan) if cluster.pull_test else ("", ())
     findings += untestable
     return Applied(
@@ -213,6 +215,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive, clust
         would_pull=would_pull,
         packages=tuple(sorted({name for each in plan.expected for name in each.packages})),
         left_out=left_out_text(archive.inventory),
+        node_size=node_size,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from importer.cluster import apply as applying
 from importer.cluster.api.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.apply import ApplyResult
+from importer.cluster.node_size import foresee as foresee_size
 from importer.cluster.record import ImportedArchive, PullImage, Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
@@ -22,10 +23,12 @@ from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
 from importer.pulls.images import smallest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
+    from importer.cluster.kinds import Resource
+    from importer.cluster.node_size import NodeSize
     from importer.cluster.preflight import Intent
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 class ClusterPlan:
     """Everything that one cluster gets. `credential`: a key of the global pull secret, and base64 of `user:password`.
 
-    `operators_now` judges the operators that are read after the change; `pulls`: what a pull test pulls.
+    `operators_now` judges the operators that are read after the change; `pulls`: what a pull test pulls. `scope`: that of the
+    mirror rules; `scoped` returns the objects with another one, by the rules of the cluster.
     """
 
     client: ClusterClient
@@ -59,6 +63,8 @@ class ClusterPlan:
     replace_credential: bool = False
     archive: ImportedArchive | None = None
     pulls: tuple[PullImage, ...] = ()
+    scope: Scope = Scope.REPOSITORY
+    scoped: Callable[[Scope, Collection[MirrorRule]], Sequence[Resource]] = lambda _scope, _existing: ()
 
     @property
     def namespace(self) -> str:
@@ -100,6 +106,10 @@ class ClusterPlan:
     def follow(self, *, tell: Callable[[str], None]) -> ApplyResult:
         """Let the cluster ask its UpdateService for updates, where that was wanted and had to be waited for."""
         return self.releases.follow(self.client, self.intent.release, self.recorder, tell)
+
+    def node_size(self) -> NodeSize | None:
+        """Return the size of the configuration that nodes get of the mirror rules; None where none are written."""
+        return foresee_size(self.client, self.intent.release, self.built.resources, self.scope, self.scoped)
 
     def updates(self) -> tuple[Update, ...]:
         """Return the releases of the archive that the cluster can go to, as it is now. Raises ClusterError."""
@@ -148,6 +158,17 @@ def make_plan(
         cluster.replace_credential,
         ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
         smallest(archive.inventory),
+        options.mirror_scope,
+        lambda scope, existing: (
+            known(
+                archive.inventory,
+                images,
+                settings.mirror,
+                release,
+                replace(options, mirror_scope=scope),
+                existing_rules=existing,
+            ).resources
+        ),
     )
 
 

@@ -88,8 +88,9 @@ def offered(
             hint="Import it first: hub-import deploy; or leave --archive out to install from what the cluster has.",
         )
     # What is served decides: a catalog may have another content than the archive by now.
-    listed = client.list(PACKAGE_MANIFEST, namespace) if release is None or release.lists_packages else None
-    found = [of_manifest(each) for each in listed or ()]
+    lists = release is None or release.lists_packages
+    listed = client.reduce(PACKAGE_MANIFEST, of_manifest, namespace) if lists else None
+    found = list(listed or ())
     # OLM (Classic) lists no package of a ClusterCatalog that has no CatalogSource.
     unlisted = served if listed is None else served - sources
     further = [each for each in (*_of_carried(carried, namespace), *_recorded(expected)) if each.source[1] in unlisted]

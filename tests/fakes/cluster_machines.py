@@ -126,7 +126,7 @@ class Machines:
     def _contents(self, text: str) -> Body:
         release = self._cluster.release or (4, 18)
         if release < (4, 6):
-            return {"source": "data:," + urllib.parse.quote(text)}
+            return {"source": "data:," + urllib.parse.quote(text, safe="!*()")}  # as vincent-petithory/dataurl, Escape
         if release < (4, 14):
             return {"source": "data:text/plain;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()}
         return {"compression": "gzip", "source": "data:;base64," + base64.b64encode(gzip.compress(text.encode())).decode()}

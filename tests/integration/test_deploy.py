@@ -72,9 +72,16 @@ def test_nothing_is_changed_without_agreement_or_in_a_dry_run(made, tmp_path):
         assert asked.status == 2
         assert "--yes" in asked.stderr
         assert "CatalogSource" in asked.stderr
+        assert "registries.conf of the nodes: " in asked.stderr
         dry = run("hub-import", "apply", archive, *to(cluster, tmp_path, host), "--dry-run")
         assert dry.status == 0, dry.stderr
         assert dry.json["healthy"] is False
+        sizes = dry.json["nodeConfiguration"]
+        rules = [line for change in dry.json["changes"] if "MirrorSet" in change["kind"] for line in change["diff"]]
+        assert sizes["sources"] == sum(" source:" in line or "- source" in line or '"source"' in line for line in rules) > 0
+        assert (sizes["mirrorScope"], sizes["machineConfigLimit"]) == ("repository", 1_572_864)
+        assert 0 < sizes["registriesConf"] < 10_000
+        assert 0 < sizes["machineConfig"] < 10_000  # gzip
         assert {"created", "changed"} >= {change["action"] for change in dry.json["changes"]} - {"unchanged"}
         all_ = run("hub-import", "deploy", archive, *to(cluster, tmp_path, f"{host}"), "--dry-run")
         assert (all_.status, all_.json["push"]) == (0, None), all_.stderr

@@ -6,6 +6,7 @@ It is generic over kinds. lightkube makes the requests; its errors and those of 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import ssl
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import httpx
+import msgspec
 from lightkube import Client, KubeConfig, SingleConfig
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
@@ -247,6 +249,30 @@ class ClusterClient:
             lambda: checked(self._client.get(_model(kind), name, namespace=namespace or None)),
         )
 
+    def reduce(
+        self, kind: Kind, keep: Callable[[Body], T], namespace: str = "", labels: Mapping[str, str] | None = None
+    ) -> list[T] | None:
+        """Return what `keep` makes of each object of a list; None when the cluster has no such kind. Raises ClusterError.
+
+        Of a list that the server gives whole, one object at a time is decoded: package-server knows no pages
+        (operator-lifecycle-manager, pkg/package-server/storage/reststorage.go, List).
+        """
+        query = {"labelSelector": ",".join(f"{name}={value}" for name, value in labels.items())} if labels else {}
+
+        def ask() -> list[T]:
+            kept: list[T] = []
+            page: dict[str, str] = {}
+            while True:
+                answer = self._plain.get(_path(kind, "", namespace), params={**query, **page})
+                answer.raise_for_status()
+                listed = _listed(answer.content)
+                kept += [keep(checked(json.loads(bytes(each)))) for each in listed.items or ()]
+                if not (more := (listed.metadata or {}).get("continue")):
+                    return kept
+                page = {"continue": str(more)}
+
+        return self._absent_is_none("list", kind, kind.plural, ask)
+
     def list(
         self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, absent: str = ""
     ) -> list[Body] | None:
@@ -450,6 +476,23 @@ def _transport(config: SingleConfig, user: User, shown: str, warnings: WarningLo
     return Transport(verify=context, proxy=proxy, warned=warnings.hear), peer
 
 
+class _Listed(msgspec.Struct):
+    """A list of the API, whose objects are not decoded yet."""
+
+    items: list[msgspec.Raw] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+_LISTED = msgspec.json.Decoder(_Listed)
+
+
+def _listed(raw: bytes) -> _Listed:
+    try:
+        return _LISTED.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"no list: {error}") from error
+
+
 class _AbsentError(ClusterError):
     """The object or its kind does not exist."""
 
@@ -498,7 +541,7 @@ def versioned(patch: Mapping[str, Any], live: Body) -> dict[str, Any]:
 
 def _path(kind: Kind, name: str, namespace: str) -> str:
     where = f"namespaces/{namespace}/" if namespace else ""
-    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{where}{kind.plural}/{name}"
+    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{where}{kind.plural}{f'/{name}' if name else ''}"
 
 
 def _shown(server: str) -> str:

@@ -7,7 +7,7 @@ repeats them until all are ready; `status` and `doctor` report them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -172,26 +172,45 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
     return None if listed is None else offered(listed)
 
 
-def package_manifests(client: ClusterClient, name: str, namespace: str) -> list[Body] | None:
+class Manifest(NamedTuple):
+    """What is read of a PackageManifest, which has the descriptions of all heads besides.
+
+    `entries`: the names of all versions by channel; empty where package-server lists heads alone.
+    """
+
+    package: str
+    offer: Offer
+    entries: dict[str, tuple[str, ...]]
+
+
+def package_manifests(client: ClusterClient, name: str, namespace: str) -> list[Manifest] | None:
     """Return the PackageManifests of a CatalogSource; None where the cluster has no such kind. Raises ClusterError."""
     # By label: two catalogs with one package give two PackageManifests of one name.
-    return client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
+    return client.reduce(PACKAGE_MANIFEST, _manifest, namespace, {"catalog": name})
 
 
-def offered(listed: Iterable[Body]) -> dict[str, Offer]:
-    """Return the packages that PackageManifests list."""
-    return {_package(each): _offered(each) for each in listed}
-
-
-def entries(listed: Iterable[Body]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the names of all versions by package and channel; empty where package-server lists heads alone."""
+def _manifest(body: Body) -> Manifest:
+    status = status_of(body)
+    channels = status.get("channels") or []
     # Older releases of OLM do not have `entries` in a channel.
-    return {
-        (_package(each), str(channel.get("name"))): tuple(str(entry.get("name")) for entry in channel["entries"])
-        for each in listed
-        for channel in status_of(each).get("channels") or []
-        if channel.get("entries")
+    entries = {
+        str(each.get("name")): tuple(str(entry.get("name")) for entry in each["entries"])
+        for each in channels
+        if each.get("entries")
     }
+    heads = {str(each.get("name")): str(each.get("currentCSV")) for each in channels}
+    package = str(status.get("packageName") or body["metadata"]["name"])
+    return Manifest(package, Offer(str(status.get("defaultChannel")), heads), entries)
+
+
+def offered(listed: Iterable[Manifest]) -> dict[str, Offer]:
+    """Return the packages that PackageManifests list."""
+    return {each.package: each.offer for each in listed}
+
+
+def entries(listed: Iterable[Manifest]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the names of all versions by package and channel; empty where package-server lists heads alone."""
+    return {(each.package, channel): names for each in listed for channel, names in each.entries.items()}
 
 
 def compared(expected: ExpectedCatalog, listed: Mapping[str, Offer]) -> Check:
@@ -208,16 +227,6 @@ def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[C
     """Check that the ClusterCatalogs with the image serve it, by digest."""
     found = client.list(CLUSTER_CATALOG) or []
     return [_cluster_catalog(each, expected.image) for each in found if source_image(each) == expected.image]
-
-
-def _package(package_manifest: Body) -> str:
-    return str(status_of(package_manifest).get("packageName") or package_manifest["metadata"]["name"])
-
-
-def _offered(package_manifest: Body) -> Offer:
-    status = status_of(package_manifest)
-    channels = status.get("channels") or []
-    return Offer(str(status.get("defaultChannel")), {str(each.get("name")): str(each.get("currentCSV")) for each in channels})
 
 
 def _absent(wanted: Mapping[str, Offer], listed: Mapping[str, Offer]) -> list[str]:

@@ -76,26 +76,19 @@ def registries_conf(rules: Iterable[Listed]) -> str:
     """
     # openshift/runtime-utils, pkg/registries, EditRegistriesConfig; the fields are those of containers/image,
     # pkg/sysregistriesv2, since 4.13. Earlier ones have `mirror-by-digest-only` once in place of the last line of each mirror.
-    mirrors: dict[str, dict[str, str]] = {}
+    mirrors: dict[str, dict[tuple[str, str], None]] = {}
     blocked = set()
     for each in rules:
         how = "tag-only" if each.by_tag else "digest-only"
-        found = mirrors.setdefault(each.rule.source, {})
-        found.update((mirror, "" if found.get(mirror, how) != how else how) for mirror in each.rule.mirrors)
+        mirrors.setdefault(each.rule.source, {}).update(((mirror, how), None) for mirror in each.rule.mirrors)
         if each.rule.policy == NEVER:
             blocked.add(each.rule.source)
     lines = ['unqualified-search-registries = ["registry.access.redhat.com", "docker.io"]', 'short-name-mode = ""']
     for source in sorted(mirrors):
-        lines += [
-            "",
-            "[[registry]]",
-            '  prefix = ""',
-            f'  location = "{source}"',
-            *(["  blocked = true"] * (source in blocked)),
-        ]
-        for mirror, how in mirrors[source].items():
-            lines += ["", "  [[registry.mirror]]", f'    location = "{mirror}"']
-            lines += [f'    pull-from-mirror = "{how}"'] if how else []
+        lines += ["", "[[registry]]", '  prefix = ""', f'  location = "{source}"']
+        lines += ["  blocked = true"] if source in blocked else []
+        for mirror, how in mirrors[source]:
+            lines += ["", "  [[registry.mirror]]", f'    location = "{mirror}"', f'    pull-from-mirror = "{how}"']
     return "\n".join(lines) + "\n"
 
 

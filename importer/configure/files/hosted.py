@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
 from common.files import read_limited
 from common.serialization import dump_yaml, load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IDMS, OWN_LABELS, Resource
 from importer.cluster.resources.build import NAME, certificates_of
-from importer.cluster.resources.mirror_rules import FIELD, merge_rules, rules_of
+from importer.cluster.resources.mirror_rules import FIELD, Scope, merge_rules, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from importer.cluster.resources.mirror_rules import Pair, Rule
@@ -27,6 +28,8 @@ FOLDER = "hosting"
 PATCH = f"{FOLDER}/hostedcluster-patch.yaml"
 BUNDLE = f"{FOLDER}/trust-bundle.yaml"
 MAX_FILE = 4 * 1024 * 1024  # bytes; a HostedCluster is an object of the API, of at most 1.5 MiB in etcd
+# openshift/hypershift#6101 limited the lists of a HostedCluster, to 25 for a short time; #6166 and #6325 made it 255.
+MAX_SOURCES = 255
 _GROUP = "hypershift.openshift.io/"
 _NOTE = """# oc patch hostedcluster NAME -n NAMESPACE --type merge --patch-file {patch}
 # A merge patch replaces lists: {lists}.
@@ -90,6 +93,22 @@ def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | N
     lists = "those of the cluster are in it" if known else "add the imageContentSources that the cluster has"
     texts[PATCH] = _NOTE.format(patch=PATCH, lists=lists) + dump_yaml({"spec": spec})
     return {name: text.encode() for name, text in texts.items()}
+
+
+def too_many(
+    rules: Iterable[Pair], known: HostedCluster | None, scoped: Callable[[Scope], Iterable[Pair]], scope: Scope
+) -> Iterator[Problem]:
+    """Yield a problem for more sources than a HostedCluster takes. `scoped` returns the rules of another scope."""
+    live = known or HostedCluster()
+    if (number := len(_sources(rules, live))) <= MAX_SOURCES:
+        return
+    counts = [(each, len(_sources(scoped(each), live))) for each in Scope if each is not scope]
+    smaller = ", ".join(f"--mirror-scope {each}: {count}" for each, count in counts if count < number)
+    message = (
+        f"the patch has {number} imageContentSources, and HyperShift takes at most {MAX_SOURCES} since July 2025; "
+        f"{smaller or 'no other --mirror-scope has fewer: import fewer operators'}"
+    )
+    yield Problem("error", ProblemCode.HOSTED_RULES, PATCH, message)
 
 
 def _defaults_off(live: HostedCluster) -> dict[str, Any]:

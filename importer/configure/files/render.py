@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
@@ -39,7 +40,7 @@ from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.additions import with_additions
 from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
-from importer.configure.files.hosted import hosted_files
+from importer.configure.files.hosted import hosted_files, too_many
 from importer.configure.files.node_files import Access, node_files, unredirected
 from importer.configure.files.subscriptions import NO_SUBSCRIPTIONS, Subscriptions, with_subscriptions
 from importer.configure.files.update_files import require_uri, update_files, with_earlier_signatures
@@ -103,7 +104,8 @@ def render_archive(
     _require_shape(earlier, release, options)
     images = map_images(inventory, mirror)
     icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
-    built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
+    make = partial(build, inventory, images, mirror, release, existing_icsp=icsp, existing_rules=earlier.existing)
+    built = make(options)
     if updates_from:
         require_uri(updates_from, images, release, options)
     built = with_subscriptions(built, release, subscriptions, earlier, inventory.installs)
@@ -115,6 +117,12 @@ def render_archive(
     if options.hosted:
         off = bool(earlier.defaults) or any(each.kind == OPERATOR_HUB.name for each in built.resources)
         files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted, defaults_off=off)
+        problems += too_many(
+            rules,
+            hosted,
+            lambda scope: (*make(replace(options, mirror_scope=scope)).node_rules, *earlier.node_rules),
+            options.mirror_scope,
+        )
     elif not configures_nodes(release):
         files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()

@@ -23,7 +23,7 @@ from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import FIELD, Scope
 from importer.configure.applied import Applied
 from importer.configure.files.earlier import NONE, read_earlier
-from importer.configure.files.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
+from importer.configure.files.hosted import BUNDLE, MAX_FILE, MAX_SOURCES, PATCH, read_hosted_cluster
 from importer.configure.files.render import render_archive
 from importer.configure.operators import foresee, name
 from importer.mapping import Mirror, map_images
@@ -255,3 +255,19 @@ def test_a_file_that_is_no_hosted_cluster_is_named(tmp_path, text, words):
 def test_a_file_of_the_largest_size_is_read(tmp_path):
     text = LIVE + "#" * (MAX_FILE - len(LIVE))
     assert known(tmp_path, text) == replace(known(tmp_path), bundle="user-ca")
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_more_rules_than_a_hosted_cluster_takes(beyond, tmp_path):
+    """A whole catalog has 590 repositories that are named by digest: openshift/hypershift#6166, #6325, spec.imageContentSources."""
+    sources = [f"quay.io/vendor-{n % 20}/image-{n}@{A}" for n in range(MAX_SOURCES - 2 + beyond)]
+    _files, built = rendered(*sources, hosted=known(tmp_path))  # two more are in the HostedCluster
+    found = [one for one in built.problems if one.code == "hosted-rules"]
+    assert bool(found) is bool(beyond)
+    if beyond:
+        assert f"has {MAX_SOURCES + 1} imageContentSources" in found[0].message
+        # Narrower rules of the cluster are for quay.io/x and one repository of releases: nothing of them is in the way.
+        assert "--mirror-scope namespace: 22, --mirror-scope registry: 3" in found[0].message
+        assert built.exit_code == 3
+    wider = replace(OPTIONS, mirror_scope=Scope.NAMESPACE)
+    assert not [one for one in rendered(*sources, options=wider)[1].problems if one.code == "hosted-rules"]
