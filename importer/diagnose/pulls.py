@@ -17,7 +17,7 @@ from common.text import counted, shortened
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import short
 from importer.cluster.resources.mirror_rules import Precedence
-from importer.diagnose.symptoms import IMAGE_ARCHITECTURE, PULLS, Symptom, match
+from importer.diagnose.symptoms import IMAGE_ARCHITECTURE, PROXY, PULLS, SLOW, Symptom, match
 from importer.diagnose.workloads import gives_reason
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ _ASK = "See the evidence; `oc describe pod` and the log of the kubelet on that n
 # where the policy forbids it (`registry … is blocked in …`). CRI-O says all of it twice: for the image, and as an artifact.
 _ATTEMPTS = re.compile(r"\(Mirrors also failed: (?P<mirrors>.*?)(?:\]\): (?P<last>\S+): (?P<error>.*))?$")
 # Names that CRI-O cannot make a reference of (containers/image, pkg/shortnames).
-_SHORT_NAME = re.compile(r"short-name|invalid reference format|couldn't parse image|InvalidImageName", re.IGNORECASE)
+_SHORT_NAME = re.compile(r"short.name|invalid reference format|couldn't parse image|InvalidImageName", re.IGNORECASE)
 _BLOCKED = re.compile(r"is blocked in \S*registries\.conf")
 # Symptoms of a registry that does not have an image, or cannot be asked.
-_ABSENT = frozenset(("registry-unreachable", NOT_IN_MIRROR))
+_ABSENT = frozenset(("registry-unreachable", PROXY, NOT_IN_MIRROR))
 # Symptoms of the node itself, whose words name no registry.
-_OF_NODE = frozenset(("image-rejected-by-policy", "node-disk", IMAGE_ARCHITECTURE))
+_OF_NODE = frozenset(("image-rejected-by-policy", "node-disk", IMAGE_ARCHITECTURE, SLOW))
+# After the manifest: words that name no registry, since the one that gave it is asked for all else (containers/image, copy).
+_OF_CONTENT = re.compile(r"\b(?:reading blob|fetching blob|writing blob|copying config|parsing image configuration)\b")
 _PLATFORM = ("openshift-", "kube-")
 _OF_OLM = frozenset(("olm", "operators"))
 
@@ -195,6 +197,8 @@ class _Rules:
         found = match(PULLS, (each.message,))
         if found and found[0].code in _OF_NODE:
             return _Cause(found[0].code, found[0].cause, found[0].fix, host)
+        if _OF_CONTENT.search(each.message):
+            return self._answered(hosts[0], each.message, carry="{lines}") or _unknown(hosts[0])
         # The mirror is not mentioned at all: the node asked the registry itself, alone.
         if host in each.message and (_BLOCKED.search(each.message) or (found and found[0].code in _ABSENT)):
             return _Cause(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from importer.diagnose.snapshot import Snapshot, SourceState
 
 
-IMAGE_ARCHITECTURE = "image-architecture"
+IMAGE_ARCHITECTURE, SLOW, PROXY = "image-architecture", "registry-slow", "registry-proxy"
 Fixable: TypeAlias = "Callable[[SourceState, Snapshot], bool]"
 
 
@@ -79,6 +79,15 @@ def _is(code: str, pattern: str, cause: str, fix: str, fixable: Fixable = _never
 
 # Errors of a pull, from CRI-O (containers/image) and Go's crypto/x509 and net.
 PULLS = (
+    # Before all others, since these words are the proxy's: Go says `proxyconnect` where it reaches none, and the text of the
+    # status alone where one refuses CONNECT (golang/go, src/net/http/transport.go, dialConn).
+    _is(
+        PROXY,
+        r"proxyconnect tcp|Proxy Authentication Required|"
+        r'(?:Get|Head) "https://[^"\s]+": (?:Forbidden|Bad Gateway|Service Unavailable|Gateway Time-?out|Method Not Allowed)',
+        "nodes ask the registry through the cluster's proxy, which does not bring them there",
+        "Add the host of the registry to noProxy of the cluster's proxy: oc edit proxy cluster (this rolls nodes).",
+    ),
     # Go 1.15, with which Kubernetes 1.19 is built, stopped reading the Common Name.
     _is(
         "registry-certificate-without-san",
@@ -107,7 +116,7 @@ PULLS = (
     ),
     _is(
         "registry-plain-http",
-        r"server gave HTTP response to HTTPS client",
+        r"server gave HTTP response to HTTPS client|first record does not look like a TLS handshake",
         "the registry speaks plain HTTP, and nodes use HTTPS",
         "Give the registry TLS; or add it to registrySources.insecureRegistries of image.config `cluster` (this rolls nodes).",
     ),
@@ -156,16 +165,27 @@ PULLS = (
     ),
     _is(
         "registry-failing",
-        r"(?:status|StatusCode:|status code|HTTP status:) 5\d\d\b|\b50[0-4] (?:Internal|Bad|Service|Gateway)|unexpected EOF",
+        # `invalid status code from registry 503 (…)`: answers to a ping, a token or a blob (containers/image, docker/errors.go,
+        # httpResponseToError); `": EOF`: the connection was closed without an answer.
+        r"(?:status|StatusCode:|status code|HTTP status:|code from registry) 5\d\d\b|"
+        r'\b50[0-4] \(?(?:Internal|Bad|Service|Gateway)|unexpected EOF|": EOF\b',
         "the registry, or a proxy before it, fails while it answers",
         "Look at the log of the registry and the space of its storage; a proxy may limit time and size of an answer.",
+    ),
+    # CRI-O since 1.30 (cri-o/cri-o#7887, #8764), and containerd, which cancel a pull that does not move for some seconds.
+    _is(
+        SLOW,
+        r"context canceled",
+        "the node's runtime gave the pull up, because nothing of the image arrived for some seconds",
+        "Look at the network between the nodes and the mirror, and at the load of the mirror; CRI-O has pull_progress_timeout.",
     ),
     # Also seen for registry.redhat.io, where no mirror rule matched: the node then asks the source itself.
     _is(
         "registry-unreachable",
         r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout|"
         r"registry is unavailable|server misbehaving|failure in name resolution|context deadline exceeded|"
-        r"Client\.Timeout exceeded|connection reset by peer",
+        r"Client\.Timeout exceeded|connection reset by peer|connection timed out|host is down|client connection lost|"
+        r"timeout awaiting response headers",
         "nodes cannot reach the registry that the image is at",
         "Let the nodes resolve and reach that name (DNS, firewall, noProxy of the cluster's proxy).",
     ),

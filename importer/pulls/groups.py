@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from common.text import counted
-from importer.cluster.kinds import condition, status_of
+from common.text import counted, shortened
+from importer.cluster.kinds import condition, short, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,20 +16,34 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 20  # nodes that the pod of a group may run on; a pool has thousands
 _TAINTS = 20
+_LONGEST = 200
 _MASTER, _WORKER = "master", "worker"
 _CURRENT, _DESIRED = "machineconfiguration.openshift.io/currentConfig", "machineconfiguration.openshift.io/desiredConfig"
-_OWN_TAINTS = "node.kubernetes.io/"  # of Kubernetes itself: the node is not ready, or short of something
+# What a node that is starting, short of something, or on its way out has, and no pod is to tolerate:
+# * node.kubernetes.io/…, of Kubernetes itself (kubernetes, staging/src/k8s.io/api/core/v1/well_known_taints.go);
+# * node.cloudprovider.kubernetes.io/uninitialized, node.cluster.x-k8s.io/uninitialized: until a cloud provider, or Cluster API,
+#   knows the node; karpenter.sh/unregistered; node.cilium.io/agent-not-ready and the like: until a DaemonSet runs;
+# * ToBeDeletedByClusterAutoscaler (kubernetes/autoscaler, cluster-autoscaler/utils/taints).
+_PASSING_TAINT = re.compile(
+    r"^node\.kubernetes\.io/|/(?:[a-z-]+-)?(?:not-ready|uninitialized|unregistered|unreachable)$|^ToBeDeletedByClusterAutoscaler$"
+)
+_SOFT = "PreferNoSchedule"
+_NAMED = 5  # nodes whose state is said
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes of one pool and architecture. `pool` is empty where there are no pools; `ready`: those that a pod may run on."""
+    """Nodes of one pool and architecture. `pool` is empty where there are no pools; `ready`: those that a pod may run on.
+
+    `unready`: why not, of some of the others, as text.
+    """
 
     pool: str
     architecture: str
     nodes: int
     ready: tuple[str, ...] = ()
     taints: tuple[tuple[str, str, str], ...] = ()  # key, value, effect
+    unready: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,16 +100,30 @@ def _meets(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def _group(pool: str, architecture: str, nodes: Sequence[Body]) -> Group:
-    able = [each for each in nodes if _takes_pods(each)][:_CANDIDATES]
+    able = [each for each in nodes if not unready(each)][:_CANDIDATES]
+    lacking = [f"node {each['metadata']['name']}: {why}" for each in nodes if (why := unready(each))]
     names = tuple(sorted(str(each["metadata"]["name"]) for each in able))
     taints = {_taint(one) for each in able for one in (each.get("spec") or {}).get("taints") or []}
-    return Group(pool, architecture, len(nodes), names, tuple(sorted(taints)[:_TAINTS]))
+    return Group(
+        pool, architecture, len(nodes), names, tuple(sorted(taints)[:_TAINTS]), tuple(shortened(sorted(lacking), _NAMED))
+    )
 
 
-def _takes_pods(node: Body) -> bool:
-    spec = node.get("spec") or {}
-    short_of = any(str(each.get("key")).startswith(_OWN_TAINTS) for each in spec.get("taints") or [])
-    return condition(node, "Ready").get("status") == "True" and not spec.get("unschedulable") and not short_of
+def is_ready(node: Body) -> bool:
+    """Return whether the kubelet of a node reports that it is ready."""
+    return condition(node, "Ready").get("status") == "True"
+
+
+def unready(node: Body) -> str:
+    """Return why a node takes no pods for now; empty where it does."""
+    spec, ready = node.get("spec") or {}, condition(node, "Ready")
+    if not is_ready(node):
+        return f"not ready: {short(ready.get('message') or ready.get('reason') or 'it states no condition Ready', _LONGEST)}"
+    if spec.get("unschedulable"):
+        return "cordoned (spec.unschedulable)"
+    taints = [each for each in spec.get("taints") or [] if each.get("effect") != _SOFT]
+    passing = [str(each.get("key")) for each in taints if _PASSING_TAINT.search(str(each.get("key")))]
+    return f"tainted {', '.join(passing[:_NAMED])}" if passing else ""
 
 
 def _taint(taint: Mapping[str, Any]) -> tuple[str, str, str]:

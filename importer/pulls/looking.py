@@ -43,6 +43,7 @@ class State(StrEnum):
     FAILING = "failing"  # the kubelet tries again
     UNSCHEDULED = "unscheduled"
     ENDED = "ended"  # without a pull: evicted, or refused by the kubelet
+    UNREADY = "unready"  # its node has stopped: the kubelet says nothing more
     PENDING = "pending"
 
 

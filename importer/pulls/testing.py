@@ -6,23 +6,25 @@ a test that was killed has left is deleted by the next one.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import ClusterError
+from common.errors import ClusterError, InterruptedByUserError
+from common.interruption import is_stopped, pause
 from importer.cluster.api.client import ConflictError, ForbiddenError
 from importer.cluster.kinds import EVENT, MACHINE_CONFIG_POOL, NAMESPACE, NODE, OWN_LABELS, POD, has_own_label, short
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.permissions import missing, pulling
-from importer.pulls.groups import configurations, grouped
+from importer.pulls.groups import configurations, grouped, is_ready, unready
 from importer.pulls.images import for_architecture
 from importer.pulls.looking import Look, State, look, with_events
 from importer.pulls.objects import NAME, RUN_LABEL, TEMPORARY_LABEL, Owner, is_left_over, namespace, pod, pod_name
@@ -31,6 +33,7 @@ from importer.pulls.verdicts import Nodes, Outcome, PullTest, Verdict, failed, n
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from common.errors import HubError
     from importer.cluster.api.client import Body, ClusterClient
     from importer.cluster.finding import Finding
     from importer.cluster.record import PullImage
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from importer.pulls.groups import Group
 
 _SUBJECT = "pull test"
+_LOG = logging.getLogger(__name__)
 _LONGEST = 400
 _GRANT = "hub-import render --rbac writes them into rbac-pull-test.yaml, with the namespace; deploy does without them."
 # What a namespace lacks in its first seconds: its default account, the range of users of OpenShift. And the end of one that
@@ -55,7 +59,7 @@ class Patience:
     settle_s: float = 35.0
     poll_s: float = 2.0
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
 
 
 def this_process() -> Owner:
@@ -156,7 +160,7 @@ def _lack(group: Group, images: Sequence[PullImage]) -> Verdict | None:
         fix = f"Export with --platform linux/{group.architecture}, where these nodes are to run operators."
         return untested(group, f"no imported archive has an image for {group.architecture}", (), fix)
     if not group.ready:
-        return untested(group, "no node of the group is ready and takes pods", image=_image(group, images))
+        return untested(group, "no node of the group is ready and takes pods", group.unready, image=_image(group, images))
     return None
 
 
@@ -173,6 +177,7 @@ class _Test:
     left: list[str] = field(default_factory=list)
     _created: dict[Group, int] = field(default_factory=dict)
     _since: dict[Group, float] = field(default_factory=dict)
+    _placed: dict[Group, float] = field(default_factory=dict)  # since when a pod is on a node, and pulls nothing
     _looked: set[Group] = field(default_factory=set)
 
     def run(self) -> None:
@@ -211,10 +216,11 @@ class _Test:
             self.patience.sleep(self.patience.poll_s)
 
     def _sweep(self) -> None:
-        """Delete the pods of tests that were killed."""
+        """Delete the pods of tests that were killed. One that cannot be deleted is no reason to test nothing: see `_leave`."""
         for each in self.client.list(POD, NAME, OWN_LABELS) or []:
             if is_left_over(each, self.owner):
-                self._delete(each)
+                with suppress(ClusterError):
+                    self._delete(each)
 
     def _delete(self, body: Body) -> None:
         with suppress(ConflictError):  # it is another one by now
@@ -275,7 +281,10 @@ class _Test:
         """Keep what the pod of a group shows, once it is final."""
         found = look(body)
         now = self.patience.clock()
-        since = self._since.setdefault(group, now) if found.state in (State.FAILING, State.UNSCHEDULED) else now
+        if found.state is State.PENDING and found.node:
+            found = self._on_node(group, found, now)
+        is_final = found.state in (State.FAILING, State.UNSCHEDULED, State.UNREADY)
+        since = self._since.setdefault(group, now) if is_final else now
         if found.state in (State.PULLED, State.ENDED) or over or now - since >= self.patience.settle_s:
             found = with_events(found, self._events(str(body["metadata"]["name"])))
             # The event with the duration may come a moment after the status.
@@ -284,6 +293,18 @@ class _Test:
                 return
             self.seen[group] = found
 
+    def _on_node(self, group: Group, found: Look, now: float) -> Look:
+        """Return a look that says so where the node of a pod has stopped: its kubelet says nothing more about the pod."""
+        if now - self._placed.setdefault(group, now) < self.patience.settle_s:
+            return found  # a node that is busy; one more request for each look is not worth it
+        with suppress(ClusterError):
+            node = self.client.get(NODE, found.node)
+            why = unready(node) if node is not None else "it is no longer there"
+            # A kubelet goes on with the pods of a node that was cordoned or tainted meanwhile.
+            if why and (node is None or not is_ready(node)):
+                return replace(found, state=State.UNREADY, message=why)
+        return found
+
     def _events(self, name: str) -> list[Body]:
         with suppress(ForbiddenError):
             found = self.client.list(EVENT, NAME) or []
@@ -291,21 +312,41 @@ class _Test:
         return []
 
     def _leave(self) -> None:
-        """Delete the pods of this run, and the namespace that a test created unless another test has pods in it."""
+        """Delete the pods of this run, and the namespace that a test created unless another test has pods in it.
+
+        What cannot be deleted is in `left`. After a stop it is in the log, since there is no result.
+        """
         try:
             live = self.client.get(NAMESPACE, NAME)
             if live is None or not has_own_label(live) or _ends(live):
                 return
-            others = 0
-            for each in self.client.list(POD, NAME) or []:
-                if (each["metadata"].get("labels") or {}).get(RUN_LABEL) == self.owner.run or is_left_over(each, self.owner):
-                    self._delete(each)
-                else:
-                    others += not _ends(each)
+            others = self._empty()
             if not others and (live["metadata"].get("labels") or {}).get(TEMPORARY_LABEL) == "true":
                 self.client.delete(NAMESPACE, NAME, only={"uid": str(live["metadata"]["uid"])})
+                self.left.clear()  # pods go with their namespace
         except ClusterError as error:
-            self.left.append(f"Namespace {NAME}: {short(error.message, _LONGEST)}")
+            self._remains(f"Namespace {NAME}", error)
+        except InterruptedByUserError as error:  # in place of a retry
+            self._remains(f"Namespace {NAME}", error)
+        if is_stopped():
+            for each in self.left:
+                _LOG.warning("left behind: %s (the next pull test deletes it)", each)
+
+    def _empty(self) -> int:
+        """Delete the pods of this run, and of runs that were killed; return how many others there are. Raises ClusterError."""
+        others = 0
+        for each in self.client.list(POD, NAME) or []:
+            if (each["metadata"].get("labels") or {}).get(RUN_LABEL) == self.owner.run or is_left_over(each, self.owner):
+                try:
+                    self._delete(each)
+                except ClusterError as error:
+                    self._remains(f"Pod {each['metadata']['name']} in namespace {NAME}", error)
+            else:
+                others += not _ends(each)
+        return others
+
+    def _remains(self, what: str, error: HubError) -> None:
+        self.left.append(f"{what}: {short(error.message, _LONGEST)}")
 
 
 _LABEL = ", ".join(f"{name}={value}" for name, value in OWN_LABELS.items())
@@ -374,6 +415,7 @@ def _no_verdict(seen: Look, image: str) -> tuple[str, str]:
     words = {
         State.PULLED: "the node has the image and asked no registry: an admission webhook has changed imagePullPolicy",
         State.UNSCHEDULED: "no node of the group takes its pod",
+        State.UNREADY: "its node is not ready",
         State.ENDED: "its pod ended before the pull",
     }
     return words.get(seen.state, "its pod was not started in time"), seen.message

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.errors import UsageError
 from common.oci.reference import Reference
 from common.text import counted
-from importer.cluster.finding import Finding, Severity
+from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.resources.mirror_rules import NEVER, Precedence
 from importer.diagnose.pulls import WITHOUT_RULE, cause_of
 from importer.diagnose.workloads import WaitingImage
@@ -147,6 +147,8 @@ def failed(group: Group, image: str, seen: Look, snapshot: Snapshot, nodes: Node
     found = cause_of(snapshot, waiting)
     if nodes.behind and not _names_mirror(image, seen.message, snapshot):
         found = _not_rolled_out(found, group, nodes, seen.node)
+    if found.code == UNKNOWN:
+        found = replace(found, cause="the cause is not known: see the words of the kubelet")
     at = f"node {seen.node}: " if seen.node else ""
     # All of it: the attempts at mirrors come after the long name of the image, and the cause after these.
     evidence = [f"{image}: {at}{seen.reason}", seen.message or "the kubelet gives no reason"]

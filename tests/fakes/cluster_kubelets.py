@@ -9,6 +9,12 @@ A node has the mirror rules of its current machine configuration. Sources:
 * attempts by mirrors: containers/image, docker/docker_image_src.go (newImageSource); errors of a registry: docker/docker_client.go
   (`pinging container registry`, `reading manifest`, `is blocked in`) and docker/errors.go (registryHTTPResponseToError: the message
   without its code where it is the default one); of the network: Go's net, crypto/x509;
+* a 429 or 5xx: docker/errors.go (httpResponseToError for a ping, registryHTTPResponseToError for a manifest: 50 characters of a
+  body that is no JSON); an index without the architecture: manifest (ChooseInstance); a proxy: golang/go,
+  src/net/http/transport.go (dialConn: the text of the status of CONNECT alone); no progress: cri-o/cri-o#8764;
+* connection refused: CRI-O says RegistryUnavailable first (cri-o/cri-o#6842), which the kubelet makes a reason of its own
+  (pkg/kubelet/images/image_manager.go, evalCRIPullErr, since 1.28); a pod that a full node refuses: pkg/kubelet/eviction/helpers.go
+  (nodeConditionMessageFmt) and pkg/kubelet/kubelet.go (rejectPod);
 * the words of CRI-O around them: internal/storage/image.go (pullImageImplementation; since cri-o#9367 an image that cannot be
   pulled is then tried as an artifact);
 * a command that an image lacks: CRI-O reports it when the container is created (crun, src/libcrun/container.c), containerd when it
@@ -49,21 +55,50 @@ WORDS = {
     "deadline": 'pinging container registry {host}: Get "https://{host}/v2/": context deadline exceeded',
     "dns": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp: lookup {name} on 10.0.0.10:53: no such host',
     "http": 'pinging container registry {host}: Get "https://{host}/v2/": http: server gave HTTP response to HTTPS client',
+    "refused": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp 192.0.2.1:443: connect: connection refused',
+    "silent": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp 192.0.2.1:443: connect: connection timed out',
+    "resolver": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp: lookup {name} on 10.0.0.10:53: read udp '
+    "10.0.0.5:41234->10.0.0.10:53: i/o timeout",
+    "misbehaving": 'pinging container registry {host}: Get "https://{host}/v2/": dial tcp: lookup {name} on 10.0.0.10:53: server '
+    "misbehaving",
+    "hangs-up": 'pinging container registry {host}: Get "https://{host}/v2/": EOF',
+    "busy": "reading manifest {digest} in {place}: too many requests",
+    "busy-ping": "pinging container registry {host}: too many requests to registry",
+    "limit": "reading manifest {digest} in {place}: toomanyrequests: You have reached your pull rate limit. You may increase the "
+    "limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit",
+    "failing": 'reading manifest {digest} in {place}: StatusCode: 503, "<html><body><h1>503 Service Unavailable</h1>\\nNo se..."',
+    "failing-ping": "pinging container registry {host}: invalid status code from registry 502 (Bad Gateway)",
+    "failing-token": "Requesting bearer token: invalid status code from registry 500 (Internal Server Error)",
+    "proxy": 'pinging container registry {host}: Get "https://{host}/v2/": proxyconnect tcp: dial tcp 192.0.2.9:3128: connect: '
+    "connection refused",
+    "proxy-forbids": 'pinging container registry {host}: Get "https://{host}/v2/": Forbidden',
+    "proxy-login": 'pinging container registry {host}: Get "https://{host}/v2/": Proxy Authentication Required',
+    "proxy-fails": 'pinging container registry {host}: Get "https://{host}/v2/": Service Unavailable',
+    "architecture": 'choosing image instance: no image found in image index for architecture "arm64", variant "v8", OS "linux"',
+    "stalls": "copying system image from manifest list: copying config: context canceled",
+    "blob": "copying system image from manifest list: reading blob {digest}: fetching blob: invalid status code from registry 520 ()",
     "disk": 'writing blob: storing blob to file "/var/tmp/container_images_storage123/1": write '
     "/var/tmp/container_images_storage123/1: no space left on device",
     "odd": "the moon is in the wrong quarter",
 }
 
+_AFTER_MANIFEST = ("architecture", "blob", "disk", "stalls")
+_ENDS = {
+    "evicted": "The node was low on resource: ephemeral-storage. ",
+    "pressure": "Pod was rejected: The node had condition: [DiskPressure]. ",
+}
+
 
 @dataclass
 class Node:
-    """How a node behaves. `fault`: a key of WORDS, or `hangs`, `evicted`, `present`, `unscheduled`; `passes`: tries that fail."""
+    """How a node behaves. `fault`: a key of WORDS, or of _ENDS, or `dies`, `leaves`, `hangs`, `present`, `unscheduled`; `passes`: tries that fail."""
 
     name: str
     pool: str
     fault: str = ""
     passes: int | None = None
     config: str = ""  # a machine configuration that it stays on
+    source: str = "dns"  # what becomes of an attempt at an image's own registry: the site is disconnected
 
 
 @dataclass
@@ -106,7 +141,8 @@ class Kubelets:
     def read(self) -> None:
         """Write the configurations of the nodes, and take each pod a step on. Called under the store's lock."""
         for node in self.nodes.values():
-            self._configure(node)
+            if self.cluster.store.find(Key(self.cluster.kind("Node"), "", node.name)) is not None:
+                self._configure(node)
         for key in self.cluster.store.keys(self.cluster.kind("Pod")) if self.nodes else ():
             body = self.cluster.store.get(key)
             if self.rewrites and body["spec"]["containers"][0:1]:
@@ -147,9 +183,10 @@ class Kubelets:
             self._waits(key, "ContainerCreating", "")
             return
         node, image = self.nodes[body["spec"]["nodeName"]], str(body["spec"]["containers"][0]["image"])
-        if node.fault == "evicted":
-            said = "The node was low on resource: ephemeral-storage. "
-            self.cluster.store.set_status(key, {"phase": "Failed", "reason": "Evicted", "message": said})
+        if node.fault in _ENDS:
+            self.cluster.store.set_status(key, {"phase": "Failed", "reason": "Evicted", "message": _ENDS[node.fault]})
+        elif node.fault in ("dies", "leaves"):
+            self._lose(node)
         elif node.fault == "sandbox":
             said = "Failed to create pod sandbox: rpc error: code = Unknown desc = the network plugin is not ready"
             self._say(key, "Warning", "FailedCreatePodSandBox", said, 1)
@@ -161,13 +198,24 @@ class Kubelets:
         elif node.fault != "hangs":
             self._pull(key, node, image, step)
 
+    def _lose(self, node: Node) -> None:
+        """Let a node stop; the node controller notices (kubernetes, pkg/controller/nodelifecycle), or a machine is removed."""
+        key = Key(self.cluster.kind("Node"), "", node.name)
+        live = self.cluster.store.find(key)
+        if live is not None and node.fault == "leaves":
+            self.cluster.store.delete(key)
+        elif live is not None:
+            said = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
+            self.cluster.store.set_status(key, {**live["status"], "conditions": [said]})
+
     def _scheduled(self, body: Body) -> Node | None:
         terms = body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        tolerated = {(each.get("key"), each.get("effect")) for each in body["spec"].get("tolerations") or []}
+        tolerated = {(t.get("key"), t.get("value", ""), t.get("effect")) for t in body["spec"].get("tolerations") or []}
         for term in terms:
             name = term["matchFields"][0]["values"][0]
             live = self.cluster.get("Node", name)
-            taints = {(each["key"], each["effect"]) for each in (live.get("spec") or {}).get("taints") or []}
+            found = [each for each in (live.get("spec") or {}).get("taints") or [] if each["effect"] != "PreferNoSchedule"]
+            taints = {(each["key"], each.get("value", ""), each["effect"]) for each in found}
             if self.nodes[name].fault != "unscheduled" and taints <= tolerated:
                 return self.nodes[name]
         return None
@@ -180,14 +228,19 @@ class Kubelets:
             self._say(key, "Normal", "Pulled", self._pulled(image), 3)
             self._run(key, image)
             return
-        said = self._by_runtime(image, error)
+        said, reason = self._by_runtime(image, error), "ErrImagePull"
+        # Of the last attempt, at the source, or of the only one.
+        is_refused = error.endswith("connection refused") and self.cluster.release is not None
+        if is_refused and self.cluster.kubernetes >= (1, 28):
+            self._say(key, "Warning", "Failed", f'Failed to pull image "{image}": RegistryUnavailable: {said}', 2)
+            said, reason = f"image pull failed for {image} because the registry is unavailable: {said}", "RegistryUnavailable"
         self._say(key, "Warning", "Failed", f'Failed to pull image "{image}": {said}', 2)
-        self._say(key, "Warning", "Failed", "Error: ErrImagePull", 2, more="b")
+        self._say(key, "Warning", "Failed", f"Error: {reason}", 2, more="b")
         back_off = f'Back-off pulling image "{image}"'
         if step % 2:
-            self._waits(key, "ErrImagePull", said)
+            self._waits(key, reason, said)
         else:
-            more = f": ErrImagePull: {said}" if self.cluster.kubernetes >= (1, 32) else ""
+            more = f": {reason}: {said}" if self.cluster.kubernetes >= (1, 32) else ""
             self._waits(key, "ImagePullBackOff", back_off + more)
             self._say(key, "Normal", "BackOff", back_off, 4)
 
@@ -198,8 +251,8 @@ class Kubelets:
             request = f"failed to do request: {asked}: {error.rpartition(chr(34) + ': ')[2]}"
             return f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {request}'
         code = "rpc error: code = Unknown desc = " if self.cluster.kubernetes < (1, 28) else ""
-        writing = error.startswith("writing blob")
-        pulling = f"copying system image from manifest list: {error}" if writing else error
+        writing = error.startswith(("writing blob", "copying system image", "choosing image instance"))
+        pulling = f"copying system image from manifest list: {error}" if error.startswith("writing blob") else error
         if self.cluster.kubernetes < (1, 33):
             return f"{code}{pulling}"
         pulling = pulling if writing else f"initializing source docker://{image}: {error}"
@@ -214,10 +267,10 @@ class Kubelets:
         if not node.fault and mirrors:
             self.asked.append((node.name, mirrors[0].partition("/")[0]))
             return ""
-        source = _said("dns", name, digest)  # the site is disconnected
+        source = _said(node.source, name, digest)
         if not mirrors or mirrors == [name]:
             return _said(node.fault, name, digest) if node.fault and not node.pool else source
-        if node.fault == "disk":  # the manifest was read
+        if node.fault in _AFTER_MANIFEST:
             return _said(node.fault, name, digest)
         failed = "\n".join(f"[{each}@{digest}: {_said(node.fault, each, digest)}]" for each in mirrors)
         for blocked in self._blocked(name):

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import yaml
+
 _STEP_S = 0.05
 
 
@@ -45,6 +47,11 @@ class Link:
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         sent = [(row[1], row[4].partition(":")[0]) for row in rows if row[2].endswith(to)]
         return " ".join(f"{client}={size}" for client, size in sorted(sent) if int(size, 16))
+
+    def hold(self) -> None:
+        """Let nothing more move to clients until `release`."""
+        with self._lock:
+            self._hold_after = 1
 
     def release(self) -> None:
         """Let everything move again, for good."""
@@ -111,3 +118,10 @@ class Link:
                 self.cuts -= 1
                 return True
         return False
+
+
+def redirect(kubeconfig: Path, link: Link) -> None:
+    """Let a kubeconfig, of a cluster without TLS, lead to a link."""
+    document = yaml.safe_load(kubeconfig.read_text())
+    document["clusters"][0]["cluster"]["server"] = f"http://{link.host}"
+    kubeconfig.write_text(yaml.safe_dump(document))

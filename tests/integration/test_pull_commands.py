@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 import yaml
 
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_rbac import Roles
-from tests.fakes.commands import run
+from tests.fakes.commands import killed_when, run
+from tests.fakes.link import Link, redirect
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sites import Site, shared_both
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 NAME = "hub-import-pull-test"
@@ -60,6 +66,48 @@ def test_a_deploy_proves_that_nodes_pull_and_status_repeats_it(site):
     assert site.run("apply").json["pulls"] is None
     assert not [each for each in site.cluster.writes[writes:] if NAME in each.path or each.path.endswith("/namespaces")]
     assert groups(site.run("apply", "--pull-test").json["pulls"])[("worker", "amd64")] == "pulled"
+
+
+def pods(site):
+    return [key.name for key in site.cluster.store.all_keys() if key.kind.kind == "Pod" and key.namespace == NAME]
+
+
+def test_what_kill_9_leaves_is_deleted_by_the_next_run(site):
+    done = site.run("deploy", "--no-pull-test")
+    assert done.status == 0, done.stderr
+    site.cluster.kubelets.nodes["worker-1"].fault = "hangs"
+    killed_when(lambda: len(pods(site)) == 3, "hub-import", "status", "--kubeconfig", site.kubeconfig, "--pull")
+    assert len(pods(site)) == 3
+    site.cluster.kubelets.nodes["worker-1"].fault = ""
+    assert groups(site.ask("status", "--pull").json["pulls"]) == ALL
+    assert NAME not in site.cluster.namespaces()
+    assert not pods(site)
+
+
+@pytest.mark.parametrize("stalls", [True, *more([False])])
+def test_ctrl_c_deletes_the_pods_or_says_what_is_left(site, stalls):
+    done = site.run("deploy", "--no-pull-test")
+    assert done.status == 0, done.stderr
+    site.cluster.kubelets.nodes["worker-1"].fault = "hangs"
+    began = []
+
+    def interrupt(process):
+        while len(pods(site)) < 3:
+            time.sleep(0.01)
+        if stalls:
+            link.hold()
+            assert link.held.wait(60)
+        began.append(time.monotonic())
+        os.kill(process, signal.SIGINT)
+
+    with Link(site.cluster.url.partition("://")[2], rate=100_000_000) as link:
+        redirect(site.kubeconfig, link)
+        done = run("hub-import", "status", "--kubeconfig", site.kubeconfig, "--pull", started=interrupt)
+    assert time.monotonic() - began[0] < 30
+    assert done.status == 130, done.stderr
+    assert "error: interrupted\n" in done.stderr
+    assert ("left behind: Namespace hub-import-pull-test: " in done.stderr) is stalls
+    assert (NAME in site.cluster.namespaces()) is stalls
 
 
 def test_the_roles_of_render_are_what_the_test_needs(site):

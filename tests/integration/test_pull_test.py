@@ -148,6 +148,9 @@ CAUSES = [
     ("x509", "registry-untrusted"),
     ("unauthorized", "pull-unauthorized"),
     ("missing", "image-not-in-mirror"),
+    ("failing-ping", "registry-failing"),
+    ("proxy-forbids", "registry-proxy"),
+    ("stalls", "registry-slow"),
     *more(
         [
             ("forbidden", "pull-unauthorized"),
@@ -159,6 +162,21 @@ CAUSES = [
             ("dns", "registry-unreachable"),
             ("http", "registry-plain-http"),
             ("disk", "node-disk"),
+            ("refused", "registry-unreachable"),
+            ("silent", "registry-unreachable"),
+            ("resolver", "registry-unreachable"),
+            ("misbehaving", "registry-unreachable"),
+            ("hangs-up", "registry-failing"),
+            ("busy", "registry-busy"),
+            ("busy-ping", "registry-busy"),
+            ("limit", "registry-busy"),
+            ("failing", "registry-failing"),
+            ("failing-token", "registry-failing"),
+            ("blob", "registry-failing"),
+            ("proxy", "registry-proxy"),
+            ("proxy-login", "registry-proxy"),
+            ("proxy-fails", "registry-proxy"),
+            ("architecture", "image-architecture"),
             ("odd", "unknown"),
         ]
     ),
@@ -184,6 +202,21 @@ def test_the_words_of_the_kubelet_have_the_cause_of_doctor(tmp_path, case, place
         own_words = max(re.split(r"\{\w+\}", WORDS[fault]), key=len)
         assert any(own_words in line for line in bad.evidence)
         assert site.left == ([], False)
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.8", "4.14", "4.20"])])
+@pytest.mark.parametrize("fault", ["x509", *more(["refused", "busy", "proxy"])])
+def test_a_source_that_refuses_connections_hides_no_answer_of_the_mirror(tmp_path, release, fault):
+    """CRI-O calls the pull RegistryUnavailable then, by its last attempt (cri-o/cri-o#6842)."""
+    with Site(tmp_path, release) as site:
+        site.cluster.kubelets.two_pools()
+        site.cluster.kubelets.nodes["worker-1"].fault = fault
+        site.cluster.kubelets.nodes["worker-1"].source = "refused"
+        bad = by_group(site.test())["worker/arm64"].finding
+        assert bad.code == {"x509": "registry-untrusted", "busy": "registry-busy", "proxy": "registry-proxy"}.get(
+            fault, "registry-unreachable"
+        )
+        assert "mirror.example.com:5000" in bad.cause
 
 
 def test_a_pool_whose_rollout_is_not_over_lacks_the_rule(tmp_path):
@@ -229,6 +262,7 @@ def test_a_failure_that_passes_is_none(site):
     [
         ("unscheduled", "Insufficient memory"),
         ("evicted", "low on resource"),
+        ("pressure", "DiskPressure"),
         *more([("present", "asked no registry"), ("sandbox", "network plugin is not ready")]),
     ],
 )
@@ -261,6 +295,75 @@ def test_groups_without_a_ready_node_or_an_image_are_said(site):
     assert "ready" in found["infra/amd64"].finding.cause
     assert "s390x" in found["worker/s390x"].finding.cause
     assert found["worker/amd64"].outcome == "pulled"
+
+
+def taint(key, effect="NoSchedule", **value):
+    return {"taints": [{"key": key, "effect": effect, **value}]}
+
+
+PERMANENT = [
+    taint("node-role.kubernetes.io/infra", value="reserved"),
+    *more(
+        [
+            taint("node-role.kubernetes.io/control-plane"),
+            taint("node.ocs.openshift.io/storage", value="true"),
+            taint("example.com/dedicated", "NoExecute", value="gpu"),
+            taint("UpdateInProgress", "PreferNoSchedule"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("spec", PERMANENT)
+def test_nodes_that_are_kept_for_something_are_tested(site, spec):
+    site.cluster.kubelets.add("infra-0", pool="infra", **spec)
+    site.cluster.add("MachineConfigPool", "infra", spec={"configuration": {"name": "rendered-infra-1"}})
+    site.cluster.simulator.machines.texts["rendered-infra-1"] = site.cluster.simulator.machines.texts["rendered-worker-2"]
+    assert by_group(site.test())["infra/amd64"].outcome == "pulled"
+
+
+PASSING = [
+    ({"unschedulable": True}, "node odd-0: cordoned"),
+    (taint("node.cloudprovider.kubernetes.io/uninitialized", value="true"), "cloudprovider.kubernetes.io/uninitialized"),
+    *more(
+        [
+            (taint("node.kubernetes.io/not-ready"), "node.kubernetes.io/not-ready"),
+            (taint("node.kubernetes.io/disk-pressure"), "node.kubernetes.io/disk-pressure"),
+            (taint("node.kubernetes.io/unreachable", "NoExecute"), "node.kubernetes.io/unreachable"),
+            (taint("node.cluster.x-k8s.io/uninitialized"), "node.cluster.x-k8s.io/uninitialized"),
+            (taint("node.cilium.io/agent-not-ready", "NoExecute"), "node.cilium.io/agent-not-ready"),
+            (taint("karpenter.sh/unregistered", "NoExecute"), "karpenter.sh/unregistered"),
+            (taint("ToBeDeletedByClusterAutoscaler"), "ToBeDeletedByClusterAutoscaler"),
+            ({"ready": False}, "node odd-0: not ready"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("case", PASSING)
+def test_nodes_that_take_no_pods_for_now_are_said_at_once(site, case):
+    spec, words = case
+    site.cluster.kubelets.add("odd-0", architecture="ppc64le", **spec)
+    found = by_group(site.test((*IMAGES, PullImage("ppc64le", IMAGE, 10))))
+    odd = found["ppc64le"]
+    assert odd.outcome == "not-tested"
+    assert words in odd.finding.text
+    assert found["worker/amd64"].outcome == "pulled"
+    assert site.now < 60
+
+
+@pytest.mark.parametrize("case", [("dies", "Kubelet stopped posting"), *more([("leaves", "no longer there")])])
+def test_a_node_that_stops_during_the_test_is_said_soon(site, case):
+    fault, words = case
+    site.cluster.kubelets.nodes["worker-1"].fault = fault
+    found = by_group(site.test())
+    one = found["worker/arm64"]
+    assert one.outcome == "not-tested"
+    assert "its node is not ready" in one.finding.cause
+    assert words in one.finding.text
+    assert "worker-1" in one.finding.text
+    assert site.now < 150
+    assert site.left == ([], False)
 
 
 def test_an_image_that_states_no_architecture_stands_in(site):
@@ -425,6 +528,49 @@ def test_a_run_of_this_host_that_is_alive_keeps_its_pods(site):
     assert left[0]
     site.test(owner=site.owner("second", alive=lambda process: process == 7))
     assert site.left == left
+
+
+WEBHOOK = 'admission webhook "keep.example.com" denied the request: nothing is deleted today'
+
+
+def keeping(part, times):
+    body = {"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": WEBHOOK}
+    return Fault("DELETE", part, 403, times, json.dumps(body).encode(), "application/json")
+
+
+def test_pods_whose_deletion_is_refused_go_with_their_namespace(site):
+    site.cluster.faults.append(keeping(f"/{NAME}/pods/", 9))
+    found = site.test()
+    assert {each.outcome for each in found.verdicts} == {"pulled"}
+    assert found.left == ()
+    assert site.left == ([], False)
+
+
+def test_what_the_api_server_deletes_not_is_said_and_the_next_test_deletes_it(site):
+    site.cluster.faults.append(keeping(f"/namespaces/{NAME}", 4))  # three pods, and the namespace
+    found = site.test()
+    assert {each.outcome for each in found.verdicts} == {"pulled"}
+    assert [each.partition(" ")[0] for each in found.left] == ["Pod", "Pod", "Pod", "Namespace"]
+    assert all(WEBHOOK in each for each in found.left)
+    assert [len(site.left[0]), site.left[1]] == [3, True]
+    assert site.test(owner=site.owner("second")).left == ()
+    assert site.left == ([], False)
+
+
+def test_pods_that_cannot_be_deleted_keep_no_test_from_its_work(site):
+    """In a namespace of an administrator, which stays: one refusal leaves the other pods deleted."""
+    site.cluster.put({"kind": "Namespace", "metadata": {"name": NAME, "labels": OWN_LABELS}}, "admin")
+    site.cluster.faults.append(keeping(f"/{NAME}/pods/", 1))
+    first = site.test()
+    [left] = first.left
+    assert left.startswith("Pod pull-r1-master-amd64 ")
+    assert site.left == (["pull-r1-master-amd64"], True)
+    site.cluster.faults.append(keeping(f"/{NAME}/pods/pull-r1-", 2))
+    again = site.test(owner=site.owner("second"))
+    assert {each.outcome for each in again.verdicts} == {"pulled"}
+    assert again.left == first.left
+    assert site.test(owner=site.owner("third")).left == ()
+    assert site.left == ([], True)
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(site):

@@ -7,13 +7,12 @@ import signal
 import time
 
 import pytest
-import yaml
 
 from tests.fakes.archives import noise
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.factories import image
-from tests.fakes.link import Link
+from tests.fakes.link import Link, redirect
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.silent import SilentServer
 from tests.fakes.sites import Site, shared_both
@@ -153,10 +152,3 @@ def test_deploy_while_the_api_server_does_not_answer(catalog, tmp_path, hold_aft
             redirect(site.kubeconfig, link)
             place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host, "--kubeconfig", site.kubeconfig]
             stopped(when(link.held), "hub-import", "deploy", catalog, *place, "--yes")
-
-
-def redirect(kubeconfig, link):
-    """Let a kubeconfig lead to a link."""
-    document = yaml.safe_load(kubeconfig.read_text())
-    document["clusters"][0]["cluster"]["server"] = f"http://{link.host}"
-    kubeconfig.write_text(yaml.safe_dump(document))

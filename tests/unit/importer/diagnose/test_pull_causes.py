@@ -133,6 +133,12 @@ CAUSES = {
         (),
         "image-name-invalid",
     ),
+    # CRI-O, when it looks for an image by a name without a registry; the kubelet's reason is ImageInspectError.
+    "a short name that is enforced": (
+        waits("nginx", 'Failed to inspect image "": short name mode is enforcing, but image name nginx returns ambiguous list'),
+        (),
+        "image-name-invalid",
+    ),
     "a policy without pulls": (
         waits(BY_DIGEST, "not present with pull policy of Never", "ErrImageNeverPull"),
         (),
