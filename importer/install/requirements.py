@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.version import OlmRange, parse
@@ -11,88 +13,154 @@ from importer.install.groups import conflicting, lacking_mode, mode_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from common.archive.inventory import RequiredPackageRecord
+    from common.archive.inventory import ChannelRecord, RequiredPackageRecord
     from importer.install.offers import Chosen, Offered
     from importer.install.placing import Placement, Surroundings
 
 MISSING = "dependency-missing"
+_SHOWN = 6  # packages of a chain
+MAX_PACKAGES = 200  # that are followed from one operator; the longest chain of the community catalog has three
 
 
 def requirements(placements: Sequence[Placement], offered: Sequence[Offered], around: Surroundings) -> Iterator[Finding]:
     """Yield warnings about what operators require: what nothing has, what OLM installs too, and what keeps it from that."""
     wanted = {each.chosen.package for each in placements}
+    catalogs = _Catalogs.of(offered)
     for each in placements:
-        missing, brought = _needs(each, offered, around)
-        if missing:
-            yield _missing(each.chosen, missing)
-        if further := sorted(brought - wanted):
+        found = _Closure(each, catalogs, around).followed()
+        if found.missing:
+            yield _missing(each.chosen, found.missing)
+        if further := sorted(found.brought - wanted):
             yield _further(each.chosen, further)
-        blocked = [why for name in further if (why := _blocked(name, each, offered, around))]
-        if blocked:
+        if blocked := [why for name, why in found.blocked if name not in wanted]:
             yield _not_installable(each, blocked)
 
 
-def _needs(placed: Placement, offered: Sequence[Offered], around: Surroundings) -> tuple[list[str], set[str]]:
-    """Return what an operator requires and nothing has, and the packages that OLM installs next to it."""
-    one = placed.chosen
-    # What is in other namespaces does not count: the resolver sees the original ClusterServiceVersions of one namespace, and
-    # catalogs (operator-lifecycle-manager, pkg/controller/registry/resolver/source_csvs.go).
-    here = {each.package for each in around.subscriptions if each.namespace == placed.namespace}
-    provided = {api for each in around.groups_in(placed.namespace) for api in each.provided}
-    missing, brought = [], set[str]()
-    for wanted in one.channel.required_packages:
-        if wanted.package in here:
-            continue
-        if any(_satisfies(each, wanted) for each in offered):
-            brought.add(wanted.package)
-        else:
-            missing.append(f"package {wanted.package} {wanted.range}".strip())
-    for api in one.channel.required_apis:
-        providers = {each.package.name for each in offered if api in _apis(each)}
-        if api in provided or one.package in providers or providers & here:
-            continue
-        if providers:
-            brought.add(min(providers))
-        else:
-            missing.append(f"API {api}")
-    return missing, brought
+@dataclass(frozen=True, slots=True)
+class _Catalogs:
+    """The heads of channels by package, and the packages by the APIs that their heads provide."""
+
+    channels: dict[str, list[ChannelRecord]] = field(default_factory=dict)
+    providers: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, offered: Sequence[Offered]) -> _Catalogs:
+        found = cls()
+        for each in offered:
+            for channel in each.package.channels:
+                found.channels.setdefault(each.package.name, []).append(channel)
+                for api in channel.provided_apis:
+                    found.providers.setdefault(api, set()).add(each.package.name)
+        return found
 
 
-def _apis(offered: Offered) -> set[str]:
-    return {api for channel in offered.package.channels for api in channel.provided_apis}
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """One requirement. `packages`: those that have it; `heads`: of these, where OLM can take nothing else."""
+
+    text: str
+    packages: tuple[str, ...] = ()
+    heads: tuple[ChannelRecord, ...] = ()
 
 
-def _blocked(name: str, placed: Placement, offered: Sequence[Offered], around: Surroundings) -> str:
-    """Return why OLM cannot run a required package next to an operator; empty where it can, or where that is not known."""
-    # OLM takes any channel that fits, so only what holds for the heads of all of them is said.
-    heads = [channel for each in offered if each.package.name == name for channel in each.package.channels]
-    targets = placed.group.targets
-    if targets and all(each.install_modes and lacking_mode(each.install_modes, placed.namespace, targets) for each in heads):
-        return f"{name} does not support {mode_of(placed.namespace, targets)}"
-    others = [each for each in around.groups if each.namespace != placed.namespace]
-    found = [conflicting(placed.group, each.provided_apis, others) for each in heads]
-    if found and all(found) and found[0] is not None:
-        return f"{name} provides APIs of an operator of {found[0][0]} already"
-    return ""
+@dataclass(slots=True)
+class _Closure:
+    """Everything that an operator requires, as far as heads state it, each package once: a cycle ends there.
+
+    `brought`: packages that OLM installs next to it; `missing` and `blocked` name the packages that lead there.
+    """
+
+    placed: Placement
+    catalogs: _Catalogs
+    around: Surroundings
+    brought: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+    blocked: list[tuple[str, str]] = field(default_factory=list)
+
+    def followed(self) -> _Closure:
+        """Return it with what was found."""
+        one = self.placed.chosen
+        waiting: deque[tuple[tuple[str, ...], list[_Need]]] = deque([((), self._needs(one.channel, one.package))])
+        while waiting:
+            chain, needs = waiting.popleft()
+            for need in needs:
+                if not need.packages:
+                    self.missing.append(_told(chain, f"requires {need.text}") if chain else need.text)
+                    continue
+                name = need.packages[0]
+                if name in self.brought or len(self.brought) == MAX_PACKAGES:
+                    continue
+                self.brought.add(name)
+                if why := self._blocked(need):
+                    self.blocked.append((name, _told((*chain, name), why)))
+                waiting.append(((*chain, name), self._common(need)))
+        return self
+
+    def _common(self, need: _Need) -> list[_Need]:
+        """Return what all heads require that OLM may take for a requirement: it takes any of them."""
+        listed = [{each.text: each for each in self._needs(head, need.packages[0])} for head in need.heads]
+        return [each for text, each in listed[0].items() if all(text in other for other in listed)] if listed else []
+
+    def _needs(self, channel: ChannelRecord, package: str) -> list[_Need]:
+        """Return the requirements of a head that its namespace does not meet."""
+        # What is in other namespaces does not count: the resolver sees the original ClusterServiceVersions of one namespace
+        # and catalogs (operator-lifecycle-manager, pkg/controller/registry/resolver/source_csvs.go).
+        where = self.placed.namespace
+        here = {each.package for each in self.around.subscriptions if each.namespace == where}
+        provided = {api for each in self.around.groups_in(where) for api in each.provided}
+        found = [self._package(each) for each in channel.required_packages if each.package not in here]
+        for api in channel.required_apis:
+            providers = self.catalogs.providers.get(api, set())
+            if not (api in provided or package in providers or providers & here):
+                found.append(self._api(api, sorted(providers)))
+        return found
+
+    def _package(self, wanted: RequiredPackageRecord) -> _Need:
+        text = f"package {wanted.package} {wanted.range}".strip()
+        channels = self.catalogs.channels.get(wanted.package, [])
+        if not any(_is_in(wanted, one.version) for channel in channels for one in channel.bundles):
+            return _Need(text)
+        heads = [(channel, one) for channel in channels for one in channel.bundles if one.name == channel.head]
+        # Of a version below the head nothing is known.
+        whole = all(_is_in(wanted, one.version) for _, one in heads)
+        return _Need(text, (wanted.package,), tuple(channel for channel, _ in heads) if whole else ())
+
+    def _api(self, api: str, providers: Sequence[str]) -> _Need:
+        only = self.catalogs.channels[providers[0]] if len(providers) == 1 else ()
+        return _Need(f"API {api}", tuple(providers), tuple(each for each in only if api in each.provided_apis))
+
+    def _blocked(self, need: _Need) -> str:
+        """Return why OLM cannot run what it would install; empty where it can, or where that is not known."""
+        # OLM takes any channel that fits, so only what holds for the heads of all of them is said.
+        heads = [channel for name in need.packages for channel in self.catalogs.channels[name]]
+        where, group = self.placed.namespace, self.placed.group
+        targets = group.targets
+        if targets and all(each.install_modes and lacking_mode(each.install_modes, where, targets) for each in heads):
+            return f"does not support {mode_of(where, targets)}"
+        others = [each for each in self.around.groups if each.namespace != where]
+        found = [conflicting(group, each.provided_apis, others) for each in heads]
+        if found and all(found) and found[0] is not None:
+            return f"provides APIs of an operator of {found[0][0]} already"
+        return ""
 
 
-def _satisfies(offered: Offered, wanted: RequiredPackageRecord) -> bool:
-    """Return whether a catalog has a version of a package in a range; a range that cannot be read excludes none."""
-    if offered.package.name != wanted.package:
-        return False
-    if not wanted.range:
+def _told(packages: Sequence[str], predicate: str) -> str:
+    """Return what is said of the last of some packages, each of which requires the next."""
+    shown = packages if len(packages) <= _SHOWN else [*packages[: _SHOWN - 2], "…", packages[-1]]
+    first, *further = shown
+    return "".join([first, *(f" requires {each}, which" for each in further), f" {predicate}"])
+
+
+def _is_in(wanted: RequiredPackageRecord, version: str | None) -> bool:
+    """Return whether a version is in a range; a range or a version that cannot be read excludes none."""
+    if not wanted.range or version is None:
         return True
     try:
         wide = OlmRange.parse(wanted.range)
     except ValueError:
         return True
-    versions = (one.version for channel in offered.package.channels for one in channel.bundles)
-    return any(_is_in(wide, version) for version in versions)
-
-
-def _is_in(wide: OlmRange, version: str | None) -> bool:
     try:
-        return version is None or wide.contains(parse(version))
+        return wide.contains(parse(version))
     except ValueError:
         return False
 
