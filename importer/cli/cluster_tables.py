@@ -337,6 +337,11 @@ def health_document(health: Health) -> Document:
         "archives": _archives(health.archives),
         "catalogs": [
             *(_catalog_document(source) for source in health.snapshot.sources if source.is_managed),
+            *(
+                # OLM v1 lists no packages.
+                {"name": each.name, "state": check.state, "packages": _counts(len(each.packages), None)}
+                for each, check in health.in_olm_v1
+            ),
             *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
         ],
         "mirrors": {
@@ -383,7 +388,8 @@ def status_table(health: Health, compared: str = "", place: Sequence[str] = ()) 
     rows = [("WHAT", "STATE", "MORE")]
     managed = (source for source in health.snapshot.sources if source.is_managed)
     rows += [(f"CatalogSource {source.name}", source.state, _listed(source, health)) for source in managed]
-    rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
+    rows += [(check.subject, check.state, check.evidence) for _, check in health.in_olm_v1]
+    rows += [(f"{_kind_of(health)} {each.name}", "absent", "") for each in health.absent]
     # `apply --catalogs-only` records none.
     ruled = any(each.rules for each in health.expected) or any(each.release.rules for each in health.snapshot.targets)
     for pool in health.snapshot.pools:
@@ -400,6 +406,10 @@ def status_table(health: Health, compared: str = "", place: Sequence[str] = ()) 
     imported = [f"last import: {health.archives[-1].label}"] if health.archives else []
     first = [f"{health.cluster}.", *imported, *_compared(compared)]
     return [*first, *columns(rows), *shown.affected(health.operators), *_verdict(health, place)]
+
+
+def _kind_of(health: Health) -> str:
+    return "CatalogSource" if health.snapshot.classic else "ClusterCatalog"
 
 
 def _compared(label: str) -> list[str]:
@@ -452,7 +462,7 @@ def doctor_table(health: Health, place: Sequence[str] = ()) -> list[str]:
     """Return `doctor` for people; `place` as for `apply_table`."""
     left = [finding for finding in health.findings if finding not in health.fixed]
     lines = [f"{health.cluster}.", *findings_lines(left), *(f"fixed: {each.subject}: {each.cause}" for each in health.fixed)]
-    lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
+    lines += [f"absent: {_kind_of(health)} {each.name}; hub-import apply brings it back" for each in health.absent]
     lines += [f"not seen: {each}" for each in health.snapshot.unreadable]
     if not health.findings and not health.absent:
         lines.append("Nothing is wrong, as far as can be seen.")

@@ -27,7 +27,8 @@ class Release:
     """A minor release, such as 4.18, comparable by age. `patch` where it is known; it does not count in comparisons.
 
     `microshift`: that of MicroShift, which has no kinds to configure nodes and default catalogs with. `hosted`: in the guest
-    of a hosted control plane, which has no nodes of a control plane.
+    of a hosted control plane, which has no nodes of a control plane. `classic`: whether it has OLM (Classic), which is a
+    capability that can be off (openshift/api, config/v1, OperatorLifecycleManager).
     """
 
     major: int
@@ -35,6 +36,7 @@ class Release:
     patch: int | None = field(default=None, compare=False)
     microshift: bool = field(default=False, compare=False)
     hosted: bool = field(default=False, compare=False)
+    classic: bool = field(default=True, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -141,7 +143,7 @@ class Release:
     @property
     def lists_packages(self) -> bool:
         """Whether packageserver lists the content of catalogs; MicroShift has none (operator-framework-olm#1008)."""
-        return not self.microshift
+        return self.classic and not self.microshift
 
     @property
     def default_cluster_catalogs(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import ExitCode, of_problems
 from common.text import enumeration
-from importer.cluster.kinds import CATALOG_SOURCE
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG
 from importer.cluster.nodes import RULES_MISSING, UNSEEN_RULES
 from importer.operators.settling import NOT_WELL
 
@@ -79,8 +79,11 @@ class Applied:
         lists = release is None or release.lists_packages
         carried = f": {enumeration(self.packages, _NAMED)}" if self.packages else ""
         done = f"OLM lists what the archive carries{carried}." if lists else "OLM has a connection to each catalog."
-        if not any(each.kind == CATALOG_SOURCE.name for each in self.result.changes):
-            done = "No catalog was given to OLM."
+        given = {each.kind for each in self.result.changes}
+        if CATALOG_SOURCE.name not in given:
+            # A cluster without OLM (Classic); default ClusterCatalogs that are switched off are of that kind, too.
+            own = self.packages and CLUSTER_CATALOG.name in given
+            done = f"OLM v1 serves what the archive carries{carried}." if own else "No catalog was given to OLM."
         if self.cannot_pull:
             done += " Some nodes cannot pull its images."
         unseen = [each for each in self.findings if each.code in (UNSEEN_RULES, RULES_MISSING)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from common.text import enumeration
 from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.resources.catalog_source import namespace_for
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from importer.configure.running import Asking, Outcome
     from importer.install.offers import Offered
     from importer.settings import ClusterSettings
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ def plan_listed(client: ClusterClient, release: Release | None, names: Sequence[
     """Return the plan for the operators that an archive lists; `offers` are those of its catalogs. Raises ClusterError."""
     if not names:
         return ListedPlan(client, release)
+    if release is not None and not release.classic:
+        return ListedPlan(client, release, findings=(_leavable(_without_classic(names)),))
     # What is read comes first. A 403 would end the import of an account that may do all of it but install.
     if lacking := refused(client, release, Installation()):
         return ListedPlan(client, release, findings=(_not_allowed(lacking),))
@@ -79,6 +84,13 @@ def listed_of(
     place = namespace_for(release)
     offered = [each for named in built.served for each in of_packages(named.catalog.packages, (place, named.name))]
     return plan_listed(client, release, archive.inventory.installs if cluster.installs else (), offered)
+
+
+def _without_classic(names: Sequence[str]) -> Finding:
+    # OLM v1 would need an account that may do everything, which a person has to want.
+    cause = "the archive lists them for installation by Subscription, and the cluster has no OLM (Classic)"
+    fix = f"hub-import install {' '.join(names)} --olm v1 installs them, after the import."
+    return Finding("olm-classic-absent", f"operators {enumeration(list(names), _SHOWN)}", cause, (), fix)
 
 
 def _not_allowed(lacking: Sequence[Permission]) -> Finding:

@@ -129,6 +129,9 @@ def make_plan(
     identity = identity or identify(client, cluster.release)
     release = identity.release
     seen, naming = name(client, archive.inventory, identity, release, cluster)
+    # Only OLM v1 is left then; a release without it has nothing that could serve a catalog, which the write reports.
+    if release is not None and release.has_cluster_catalog and not seen.sources.classic:
+        release = replace(release, classic=False)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))

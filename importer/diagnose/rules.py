@@ -238,6 +238,8 @@ def _network_policies(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _cluster_catalogs(snapshot: Snapshot) -> Iterator[Finding]:
     images = {source.expected.image for source in snapshot.sources if source.expected is not None}
+    if not snapshot.classic:
+        images |= {each.image for each in snapshot.expected}
     for catalog in snapshot.cluster_catalogs:
         image = source_image(catalog)
         serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")

@@ -172,6 +172,12 @@ class Snapshot:
     targets: tuple[Update, ...] = ()
 
     @property
+    def classic(self) -> bool:
+        """Whether catalogs are served by OLM (Classic); False where the cluster has OLM v1 alone."""
+        by_v1 = self.release is not None and self.release.has_cluster_catalog
+        return self.all_sources is None or self.all_sources.classic or not by_v1
+
+    @property
     def failed_unpacks(self) -> list[Body]:
         """The jobs that failed to unpack a bundle."""
         return [job for job in self.jobs if _is_failed_unpack(job)]

@@ -9,7 +9,7 @@ from common.errors import ExitCode
 from common.version import try_parse
 from importer.cluster.finding import Severity
 from importer.cluster.kinds import SECRET
-from importer.cluster.readiness.readiness import is_paused, is_rolled_out
+from importer.cluster.readiness.readiness import in_olm_v1, is_paused, is_rolled_out
 from importer.cluster.rollout import strongest
 from importer.diagnose.fixes import NEEDS_CREDENTIAL
 from importer.diagnose.updates import ACK, NOT_UPGRADEABLE, subject_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.client import Body
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
-    from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.cluster.readiness.readiness import Check, ExpectedCatalog
     from importer.cluster.record import ImportedArchive
     from importer.cluster.updates.outlook import Update
     from importer.diagnose.snapshot import Snapshot
@@ -45,6 +45,7 @@ class Health:
         wrong = any(finding.severity is Severity.ERROR for finding in left)
         fixed = {finding.subject for finding in self.fixed}
         served = all(source.lists_all or f"CatalogSource {source.name}" in fixed for source in self.snapshot.sources)
+        served = served and all(check.ok for _, check in self.in_olm_v1)
         return served and not (wrong or self.absent or self.rolling)
 
     @property
@@ -71,9 +72,17 @@ class Health:
         return strongest(self.snapshot.release, written)
 
     @property
+    def in_olm_v1(self) -> list[tuple[ExpectedCatalog, Check]]:
+        """The catalogs of a cluster without OLM (Classic), with the check of the ClusterCatalog of each."""
+        if self.snapshot.classic:
+            return []
+        found = ((each, in_olm_v1(self.snapshot.cluster_catalogs, each)) for each in self.expected)
+        return [(each, check) for each, checks in found for check in checks]
+
+    @property
     def absent(self) -> list[ExpectedCatalog]:
-        """The expected catalogs that have no CatalogSource."""
-        present = {source.name for source in self.snapshot.sources}
+        """The expected catalogs that have no CatalogSource; without OLM (Classic), no ClusterCatalog."""
+        present = {source.name for source in self.snapshot.sources} | {each.name for each, _ in self.in_olm_v1}
         # After an update a catalog has another name (ADR 0051), and its former CatalogSource may be deleted.
         served = {each.catalog for each in self.expected if each.name in present and each.catalog}
         return [each for each in self.expected if each.name not in present and each.catalog not in served]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from common.text import enumeration
 from importer.cluster.finding import Finding, Severity
-from importer.install.placing import SUBSCRIBED, own_namespace
+from importer.install.placing import NO_MODE, SUBSCRIBED, own_namespace
 from importer.install.wanted import InstallMode, object_name
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def extend(chosen: Sequence[Chosen], how: How, around: Surroundings, ability: Ab
             said.append(made)
             continue
         found.append(made)
+        if one.modes is None and not made.present:
+            said.append(_unknown(one))
         # Said before the question, each time that such an account would be written.
         if made.makes_account and not made.present:
             said.append(_rights(made))
@@ -118,6 +120,17 @@ def _watch(one: Chosen, namespace: str, how: How, ability: Ability) -> str | Fin
 
 def _refusal(one: Chosen, cause: str, evidence: str, fix: str) -> Finding:
     return Finding(UNSUPPORTED, str(one), cause, (evidence,) if evidence else (), fix)
+
+
+def _unknown(one: Chosen) -> Finding:
+    return Finding(
+        NO_MODE,
+        str(one),
+        "which install modes it has, and what it requires, is not known: OLM v1 may refuse it",
+        (),
+        "--archive ARCHIVE says it, with the archive that brought the catalog.",
+        severity=Severity.WARNING,
+    )
 
 
 def _rights(made: Extended) -> Finding:

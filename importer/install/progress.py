@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _TRIES = "OLM tries again on its own"
 _REQUIRES_APPROVAL, _FAILED = "RequiresApproval", "Failed"
+_BLOCKED = "Blocked"
+# operator-controller, internal/operator-controller/applier/provider.go (webhooks where the cluster has no provider of their
+# certificates, API services, install modes) and resolve/validation.go (requirements).
+_UNSUPPORTED = ("unsupported bundle", "currently not supported")
 
 
 @dataclass(slots=True)
@@ -113,7 +117,19 @@ class Progress:
             return Check(subject, ok=True, state=f"{bundle.get('name') or package} is installed")
         said = short(progressing.get("message") or installed.get("message"))
         reason = str(progressing.get("reason") or "being resolved")
+        # Blocked is for good (operator-controller, api/v1/common_types.go); it repeats even what the bundle decides alone.
+        if reason == _BLOCKED or any(each in said for each in _UNSUPPORTED):
+            raise _refused(package, said or reason)
         return Check(subject, ok=False, state=reason, evidence=said, next_step="OLM v1 tries again on its own")
+
+
+def _refused(package: str, said: str) -> ClusterError:
+    return ClusterError(
+        f"operator {package} cannot be installed by OLM v1",
+        details=[said],
+        hint=f"Remove its ClusterExtension (oc delete clusterextension {object_name(package)}). Another version may do, or OLM "
+        "(Classic), where the cluster has it: the same command without --olm v1.",
+    )
 
 
 def _failed(one: Subscribed, plan: Body) -> ClusterError:

@@ -163,11 +163,15 @@ class Csv:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The CatalogSources of a cluster. `everywhere` False: only those of `namespace` could be read."""
+    """The CatalogSources of a cluster. `everywhere` False: only those of `namespace` could be read.
+
+    `classic` False: the cluster has no OLM (Classic), and no such kind.
+    """
 
     bodies: Mapping[SourceKey, Body]
     namespace: str
     everywhere: bool = True
+    classic: bool = True
 
     def lack(self, source: SourceKey) -> bool:
         """Return whether a CatalogSource is known not to exist."""

@@ -51,7 +51,8 @@ def read_operators(client: ClusterClient, release: Release | None) -> Installed:
 def sources_of(client: ClusterClient, namespace: str) -> Sources:
     """Return all CatalogSources, or only those of `namespace` where others may not be read. Raises ClusterError."""
     try:
-        return Sources(_by_key(client.list(CATALOG_SOURCE)), namespace)
+        bodies = client.list(CATALOG_SOURCE)
+        return Sources(_by_key(bodies), namespace, classic=bodies is not None)
     except ForbiddenError:
         return Sources(_by_key(client.list(CATALOG_SOURCE, namespace)), namespace, everywhere=False)
 

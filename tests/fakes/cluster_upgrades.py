@@ -212,4 +212,5 @@ def _installed(body: Body) -> InstalledOperator:
         source=spec["source"],
         approval=spec.get("installPlanApproval", "Automatic"),
         csv=csv,
+        version="",  # without a ClusterServiceVersion there is no former one
     )

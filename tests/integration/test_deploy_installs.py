@@ -12,6 +12,7 @@ from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sites import Site, made_once
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 CONFIGS = "operators.operatorframework.io.index.configs.v1"
@@ -104,6 +105,38 @@ def test_one_deploy_ends_with_running_operators(exported, tmp_path):
         assert undone.status == 0, undone.stderr
         by_itself = {key for key in here.state() if "kube-root-ca" in key or "serviceaccounts" in key}
         assert here.state().keys() - by_itself == before.keys()
+
+
+@pytest.mark.parametrize("release", ["4.20", *more(["4.18"])])
+def test_a_cluster_that_has_olm_v1_alone(exported, tmp_path, release):
+    """Without the capability OperatorLifecycleManager a cluster has no CatalogSource, and without marketplace no OperatorHub."""
+    with FakeCluster(release) as cluster, FakeRegistry() as mirror:
+        cluster.plays_installs = True
+        gone = ("operators.coreos.com", "packages.operators.coreos.com")
+        cluster.kinds = tuple(each for each in cluster.kinds if each.group not in gone and each.kind != "OperatorHub")
+        here = Site(cluster, mirror, exported / "archive", tmp_path)
+        refused = here.run("deploy")
+        assert (refused.status, "olm-classic-absent" in refused.stderr, "--no-install" in refused.stderr) == (6, True, True)
+        done = here.run("deploy", "--no-install")
+        assert done.status == 0, done.stderr
+        kinds = {each["kind"] for each in done.json["apply"]["changes"] if each["action"] == "created"}
+        assert ("ClusterCatalog" in kinds, "CatalogSource" in kinds) == (True, False)
+        assert "ClusterCatalog index: serving" in done.stderr
+        assert here.ask("install", "alpha", "--yes").status == 6
+        installed = here.ask("install", "alpha", "--olm", "v1", "--archive", here.archive, "--yes")
+        assert installed.json["operators"][0]["state"] == "alpha.v1.0.0 is installed"
+        assert {each["code"] for each in installed.json["findings"]} == {"cluster-admin-account"}
+        found = here.ask("status")
+        assert (found.status, [each["state"] for each in found.json["catalogs"]]) == (0, ["serving"]), found.stderr
+        image = cluster.get("ClusterCatalog", here.catalog)["spec"]["source"]["image"]["ref"]
+        cluster.store.delete(cluster._key({"kind": "ClusterCatalog", "metadata": {"name": here.catalog}}))
+        lost = here.ask("status")
+        assert (lost.status, [each["state"] for each in lost.json["catalogs"]]) == (6, ["absent"])
+        assert "index" in here.ask("install", "beta", "--olm", "v1", "--archive", here.archive, "--yes").stderr
+        cluster.add("ClusterCatalog", here.catalog, spec={"source": {"type": "Image", "image": {"ref": image}}})
+        undone = here.ask("undo", "--yes")
+        stays = [each for each in undone.json["objects"] if each["outcome"] == "refused"]
+        assert {each["kind"] for each in stays} >= {"ClusterExtension", "ClusterRoleBinding", "ServiceAccount", "Namespace"}
 
 
 @pytest.mark.more

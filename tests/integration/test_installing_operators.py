@@ -326,6 +326,52 @@ def test_olm_v1_refuses_by_name_what_it_does_not_install(site, stated, said):
         site("4.12").install("foo", olm_v1=True)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unsupported bundle: webhookDefinitions are not supported",
+        *more(
+            [
+                "unsupported bundle: apiServiceDefintions are not supported",
+                'bundle "foo.v2.0.0" has a dependency declared via property "olm.constraint" which is currently not supported',
+            ]
+        ),
+    ],
+)
+def test_a_bundle_that_olm_v1_does_not_support_ends_the_wait_at_once(site, said):
+    """operator-controller, applier/provider.go and resolve/validation.go; it says so with the reason Retrying."""
+    here = site()
+    here.cluster.updates.failing["foo.v2.0.0"] = ("", said)
+    with pytest.raises(ClusterError, match="cannot be installed by OLM v1") as error:
+        here.install("foo", olm_v1=True)
+    assert (list(error.value.details), here.now < 30) == ([said], True)
+    assert {one.outcome for one in here.undo()} == {Outcome.DELETED}
+
+
+@pytest.mark.more
+def test_olm_v1_repeats_what_may_pass(site):
+    here = site()
+    here.cluster.updates.failing["foo.v2.0.0"] = ("", "error pulling image: connection refused")
+    with pytest.raises(ClusterError, match="not healthy"):
+        here.install("foo", olm_v1=True)
+    assert here.now >= 40
+
+
+def test_the_roles_of_render_let_an_account_give_rights_to_that_of_olm_v1(site):
+    """kubernetes, pkg/registry/rbac/clusterrolebinding/policybased/storage.go: it has them, or may bind the role."""
+    here = site()
+    release = Release.parse("4.18")
+    planned = here.install("foo", olm_v1=True, dry_run=True).installation
+    rights = [*for_installation(release, [*planned.namespaces, *planned.resources], olm_v1=True), *helpful(release)]
+    here.cluster.roles = Roles(roles([each for each in rights if each.verb != "bind"]))
+    with pytest.raises(ClusterError) as error:
+        here.install("foo", olm_v1=True)
+    assert "bind clusterroles.rbac.authorization.k8s.io cluster-admin" in "\n".join(error.value.details)
+    here.cluster.roles = granted = Roles(roles(rights))
+    assert here.install("foo", olm_v1=True).outcomes[0][1] == "foo.v2.0.0 is installed"
+    assert granted.denied == []
+
+
 @pytest.mark.more
 def test_olm_v1_as_the_cluster_has_it(site):
     """A ServiceAccount is not named where the schema no longer requires it; one namespace is watched with its feature gate."""

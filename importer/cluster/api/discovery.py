@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 from common.errors import ClusterError
 from common.openshift.supported_releases import kubernetes_of, version_of
 from importer.cluster.api.client import Body, ClusterClient, ForbiddenError, UnavailableError
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, has_own_label, status_of
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CLUSTER_VERSION,
+    ICSP,
+    IDMS,
+    INFRASTRUCTURE,
+    ITMS,
+    has_own_label,
+    source_image,
+    status_of,
+)
 from importer.cluster.microshift import microshift_version
 from importer.cluster.record import expected_catalogs
 from importer.cluster.release import Release
@@ -92,7 +103,9 @@ def own_sources(client: ClusterClient, record: str, namespace: str) -> list[Serv
     """
     try:
         known = {each.name: each for each in expected_catalogs(client, record) if each.namespace == namespace}
-        bodies = client.list(CATALOG_SOURCE, namespace) or []
+        bodies = client.list(CATALOG_SOURCE, namespace)
+        if bodies is None:  # no OLM (Classic): OLM v1 has each catalog under the same name
+            bodies = client.list(CLUSTER_CATALOG) or []
     except ForbiddenError:
         return []
     found = []
@@ -102,7 +115,7 @@ def own_sources(client: ClusterClient, record: str, namespace: str) -> list[Serv
             continue
         expected = known.get(str(metadata["name"]))
         # One by address has no image; one whose image another account has changed is not what the record says.
-        image = str(spec.get("image") or (expected.image if expected and spec.get("address") else ""))
+        image = str(spec.get("image") or source_image(body) or (expected.image if expected and spec.get("address") else ""))
         if expected is not None and expected.image == image:
             found.append(ServedCatalog(expected.name, expected.catalog, image, frozenset(expected.packages)))
         else:

@@ -225,8 +225,18 @@ def compared(expected: ExpectedCatalog, listed: Mapping[str, Offer]) -> Check:
 
 def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
     """Check that the ClusterCatalogs with the image serve it, by digest."""
-    found = client.list(CLUSTER_CATALOG) or []
-    return [_cluster_catalog(each, expected.image) for each in found if source_image(each) == expected.image]
+    return in_olm_v1(client.list(CLUSTER_CATALOG) or [], expected)
+
+
+def in_olm_v1(bodies: Iterable[Body], expected: ExpectedCatalog) -> list[Check]:
+    """Return the checks of the ClusterCatalogs with the image of a catalog; none where there are none."""
+    return [_cluster_catalog(each, expected.image) for each in bodies if source_image(each) == expected.image]
+
+
+def by_olm_v1_alone(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
+    """Check the ClusterCatalog of a cluster that has no OLM (Classic): it has to be there."""
+    absent = Check(f"ClusterCatalog {expected.name}", ok=False, state="does not exist")
+    return cluster_catalogs(client, expected) or [absent]
 
 
 def _absent(wanted: Mapping[str, Offer], listed: Mapping[str, Offer]) -> list[str]:

@@ -173,11 +173,13 @@ def _checks(
     seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
     for expected in expectations:
         name = expected.name
-        seen += _try(f"CatalogSource {name}", partial(readiness.catalog, client, expected))
+        if release is None or release.classic:
+            seen += _try(f"CatalogSource {name}", partial(readiness.catalog, client, expected))
         if release is None or release.lists_packages:
             seen += _try(f"packages of {name}", partial(readiness.packages, client, expected))
         if release is not None and release.has_cluster_catalog:
-            seen += _try(f"ClusterCatalog of {name}", partial(readiness.cluster_catalogs, client, expected))
+            check = readiness.cluster_catalogs if release.classic else readiness.by_olm_v1_alone
+            seen += _try(f"ClusterCatalog of {name}", partial(check, client, expected))
     return seen
 
 

@@ -269,10 +269,15 @@ def _pairs(ruled: Iterable[RuledImage]) -> tuple[Pair, ...]:
 
 def can_serve(release: Release | None, catalog: CatalogRecord) -> bool:
     """Return whether OLM of a release reads the format of a catalog."""
+    if release is not None and not release.classic:
+        return catalog.format == FILE_BASED
     return release is None or release.serves_file_based or catalog.format != FILE_BASED
 
 
 def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:
+    if release is not None and not release.classic:
+        message = "OLM v1 serves file-based catalogs alone, and the cluster has no OLM (Classic)"
+        return Problem("error", ProblemCode.CATALOG_UNSERVABLE, catalog.name, message)
     message = (
         f"OpenShift {release} cannot serve a file-based catalog, so there is no CatalogSource for it; "
         f"it needs an SQLite catalog: export the catalog image of {release} instead"
@@ -286,9 +291,10 @@ def _served(named: Named, image: MappedImage, release: Release | None, options: 
     # No field of a CatalogSource raises the limit of OLM 4.3, so its catalogs run by address without being asked for.
     limited = release is not None and release.limits_catalog_memory
     by_address = options.serve_catalog or limited or name in options.by_address
-    if by_address:
-        yield from serving(name, namespace_for(release), str(image.pinned), release)
-    yield catalog_source(catalog, image, name, release, served=by_address, title=named.title)
+    if release is None or release.classic:
+        if by_address:
+            yield from serving(name, namespace_for(release), str(image.pinned), release)
+        yield catalog_source(catalog, image, name, release, served=by_address, title=named.title)
     # OLM v1 (catalogd) reads only file-based catalogs.
     if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)
