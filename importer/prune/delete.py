@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _OFF = frozenset((400, 405, 501))
 _TRIAL = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}'
 _SHOWN = 5
+_STILL_THERE = "the registry answered that it deletes it, and it is still there"
 _CHILDREN_FIRST = re.compile(r"\bchild(?:ren)?\b", re.IGNORECASE)  # an index that is refused because its manifests are there
 _LOG = logging.getLogger(__name__)
 
@@ -208,12 +209,30 @@ class _Run:
         waiting = [one for one in wanted if not self._spared(one, needed)]
         refused: dict[Digest, HubError] = {}
         # Again as long as something goes: a registry may refuse a manifest as long as another one is there.
+        before = len(self.result.deleted)
         while waiting:
             left = self._pass(waiting, refused)
             if len(left) == len(waiting):
                 break
             waiting = left
+        self._require_gone(before, pool)
         self.result.refused += [Spared(one.repository, one.digest, refused[one.digest].message) for one in waiting]
+
+    def _require_gone(self, before: int, pool: ThreadPoolExecutor) -> None:
+        """Ask for what was deleted since: a registry may accept a DELETE (202), and delete nothing, or later."""
+        # A retention rule of one repository does not show in the trial. The record of what is there has to stay.
+        asked = self.result.deleted[before:]
+        for one, is_there in zip(asked, pool.map(self._is_there, asked), strict=True):
+            if is_there:
+                self.result.deleted.remove(one)
+                self.there.add((one.repository, one.digest))
+                self.result.refused.append(Spared(one.repository, one.digest, _STILL_THERE))
+
+    def _is_there(self, one: Deletion) -> bool:
+        return self.client.head(self._place(one)) is not None
+
+    def _place(self, one: Deletion) -> Reference:
+        return Reference(self.request.mirror.host, one.repository).pinned(one.digest)
 
     def _pass(self, waiting: Sequence[Deletion], refused: dict[Digest, HubError]) -> list[Deletion]:
         """Delete manifests of one repository, parents first; return those that are left."""
@@ -268,7 +287,11 @@ class _Run:
     def _delete(self, one: Deletion, refused: dict[Digest, HubError]) -> bool:
         """Delete a manifest; False: the registry refuses it. Raises RegistryUnreachableError."""
         try:
-            self.client.delete(Reference(self.request.mirror.host, one.repository).pinned(one.digest))
+            self.client.delete(self._place(one))
+            # Before its manifests are deleted: an index without them would be worse than one that stays.
+            if self.found.known.documents[one.digest].children and self._is_there(one):
+                refused[one.digest] = RegistryRefusedError(_STILL_THERE)
+                return False
         except NotFoundError:
             self.result.gone += 1  # deleted with its parent, or by another run
         except RegistryUnreachableError:

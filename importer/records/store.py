@@ -75,7 +75,7 @@ class RecordStore:
         """Say whether the record can be read."""
         try:
             self.read(head.tag)
-        except (ContentError, ArchiveError) as error:
+        except (ContentError, ArchiveError, NotFoundError) as error:
             _LOG.info("%s: written again: %s", self.place(head), error.message)
             return False
         return True
@@ -140,6 +140,12 @@ class RecordStore:
             except (ContentError, ArchiveError, NotFoundError) as error:
                 self.unusable[tag] = error.message
                 _LOG.warning("%s: the record %s cannot be used: %s", self.repository.name, tag, error.message)
+            except RegistryUnreachableError as error:
+                # Also a blob that the registry has only a part of: which record that is, its digest does not say.
+                raise RegistryUnreachableError(
+                    f"the record {tag} cannot be read: {error.message}",
+                    hint="Run again. If that repeats, delete its tag, and push the archive again.",
+                ) from error
 
     def read(self, tag: str) -> Record:
         """Read a record. Raises ContentError or ArchiveError for one that is none, or is damaged."""

@@ -8,14 +8,26 @@ import msgspec
 import pytest
 
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
-from common.errors import ArchiveDamagedError, ClusterError, ExitCode, InterruptedByUserError, RegistryError, UsageError
+from common.errors import (
+    ArchiveDamagedError,
+    ClusterError,
+    ExitCode,
+    HubError,
+    InterruptedByUserError,
+    RegistryError,
+    UsageError,
+)
+from common.mapping import Mirror
 from common.oci import media_types
+from common.progress import Silent
 from common.registry.client import RegistryClient
+from importer import workflow
 from importer.cluster.resources.permissions import PRUNE_NAME, reading_images, roles
 from importer.prune import plan as plans
 from importer.prune.delete import execute
 from importer.records.document import head_of
 from importer.records.store import RecordStore
+from importer.settings import ImportSettings
 from tests.fakes.archives import noise
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, Fault
@@ -192,6 +204,21 @@ def test_deletion_that_is_switched_off_is_told_before_anything_is_deleted(site, 
     assert len(site.archives) == 3
 
 
+def test_a_manifest_that_is_still_there_after_its_deletion_is_said(site, archives):
+    """A registry may take a DELETE, with 202, and delete nothing, by a retention rule of one repository or a queue that stopped."""
+    site.push(*archives)
+    plan, kept = site.plan(), root(archives[0])
+    for _ in range(2):
+        site.registry.fault("DELETE", f"/org/app/manifests/{kept}", status=202)
+        result = site.run(plan)
+        assert result.exit_code is ExitCode.PROBLEMS
+        assert [(one.digest, "still there" in one.why) for one in result.refused] == [(kept, True)]
+        assert kept not in {one.digest for one in result.deleted}
+        assert archives[0].digest in site.archives, "its record stays, so that a later run finds it"
+    assert site.run(plan).exit_code is ExitCode.DONE
+    assert list(site.archives) == [archives[2].digest]
+
+
 def test_two_prunes_at_a_time_do_not_delete_the_trial_of_each_other(site, archives):
     site.push(*archives)
     plan = site.plan()
@@ -243,6 +270,67 @@ def test_a_record_that_cannot_be_read_stops_the_plan(site, archives):
     store.blobs[layer] = b"x" * len(store.blobs[layer])
     with pytest.raises(ArchiveDamagedError, match="records that cannot be used"):
         site.plan()
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("damage", ["cut off", "no content", "an index", "no manifest"])
+def test_a_record_that_is_damaged_stops_the_plan_and_is_named(site, archives, damage):
+    """Of the oldest archive, too: what it shares with others is not known then. A push of that archive writes it again."""
+    site.push(*archives)
+    store, tag = site.repository("hub-airgap-archives"), f"archive-{archives[0].digest[7:]}"
+    layer = json.loads(store.manifests[store.tags[tag]][1])["layers"][0]["digest"]
+    if damage == "cut off":
+        store.blobs[layer] = store.blobs[layer][:-40]
+    elif damage == "no content":
+        del store.blobs[layer]
+    elif damage == "an index":
+        empty = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+        site.registry.add_manifest("ocp/hub-airgap-archives", empty, media_types.OCI_INDEX, tag)
+    else:
+        del store.manifests[store.tags[tag]]
+    before = site.stored
+    with pytest.raises(HubError) as error:
+        site.plan()
+    assert archives[0].digest[7:] in "\n".join([error.value.message, *error.value.details])
+    assert site.stored == before
+    if damage == "cut off":  # nothing tells it from a connection that ends
+        del store.tags[tag]
+    workflow.push(archives[0], ImportSettings(site.mirror, site.settings, heal=True), Silent())
+    assert [one.digest for one in site.plan().deletions] == [root(archives[0]), root(archives[1])]
+
+
+@pytest.mark.parametrize("second", ["hub", *more(["ocp/inner", "ocp-2"])])
+def test_the_same_archive_at_two_prefixes(archives, tmp_path, second):
+    """Each prefix has records of its own; what is below the other one is content of others."""
+    with FakeRegistry() as registry:
+        here, there = Site(registry, tmp_path), Site(registry, tmp_path)
+        there.mirror = Mirror.parse(f"{registry.host}/{second}")
+        here.push(*archives)
+        there.push(*archives[:2])
+        before = {name: set(each.manifests) for name, each in registry.repositories.items() if name.startswith(f"{second}/")}
+        result = here.run(here.plan())
+        assert (result.exit_code, {one.repository for one in result.deleted}) == (ExitCode.DONE, {"ocp/org/app"})
+        after = {name: set(each.manifests) for name, each in registry.repositories.items() if name.startswith(f"{second}/")}
+        assert after == before
+        assert set(there.archives) == {each.digest for each in archives[:2]}
+        assert there.run(there.plan()).exit_code is ExitCode.DONE
+        assert list(here.archives) == [archives[2].digest]
+
+
+@pytest.mark.more
+def test_the_same_archive_with_two_lengths_of_paths(archives, tmp_path):
+    """`--max-path-components` gives its images other repositories, and the archive a second record."""
+    with FakeRegistry() as registry:
+        site, short = Site(registry, tmp_path), Site(registry, tmp_path)
+        short.mirror = Mirror.parse(f"{registry.host}/ocp", max_path_components=2)
+        for one in (site, short):
+            one.push(*archives[:2])
+        site.push(archives[2])
+        result = site.run(site.plan())
+        assert result.exit_code is ExitCode.DONE
+        assert {one.repository for one in result.deleted} == {"ocp/org/app", "ocp/org-app", "ocp/org-shared"}
+        assert site.stored == {"ocp/org/app": {root(archives[2])}, "ocp/org/shared": {root(archives[2], 1)}}
+        assert set(site.archives) == {archives[2].digest}
 
 
 def test_a_repository_that_may_not_be_read_stops_the_plan(site, archives):
