@@ -153,7 +153,7 @@ def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callabl
 
     `advance` gets the length of each step and may raise to stop. Raises ContentError when the file is shorter.
     """
-    file = _open_direct(path)
+    file = open_medium(path)
     try:
         for chunk in _read_ahead(file, start, end):
             if not chunk:
@@ -185,8 +185,8 @@ def _read_ahead(file: int, start: int, end: int) -> Iterator[memoryview]:
             yield chunk
 
 
-def _open_direct(path: Path) -> int:
-    """Open for reading past the page cache; where that is unsupported, drop the file from the cache and read as usual."""
+def open_medium(path: Path) -> int:
+    """Flush a file and open it for reading past the page cache; where that is unsupported, drop it from the cache first."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0))
     except OSError as error:

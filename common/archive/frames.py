@@ -8,6 +8,7 @@ Errors are ContentError; the caller adds volume and blob to the message.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -19,7 +20,7 @@ from common.errors import ContentError
 from common.oci.compression import MAX_WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from common.archive.inventory import Piece
     from common.archive.location import Place
@@ -368,48 +369,45 @@ def read_large(file: File, direct: int | None, offset: int, size: int, start: in
         yield _joined(blocks, length)[max(start - first, 0) :]
 
 
-def read_begun(file: File, direct: int | None, offset: int, size: int) -> Iterator[memoryview]:
-    """Yield the content of a frame that may be unfinished, as far as its blocks were certainly written.
+View = Callable[[int, int], memoryview]  # returns the bytes of a range of a file, valid until its next call
 
-    A block counts when the header of the next one is present. The last block of the frame has no next one and is yielded
-    unproven: the caller compares the digest of the whole. `direct` as in `read_large`. Raises OSError.
+
+def raw_blocks(view: View, offset: int, size: int) -> Iterator[memoryview]:
+    """Yield the blocks of the frame at `offset`; each is valid until the next one is requested.
+
+    Nothing is moved, unlike in `read_large`: another thread may hash the same buffer. Raises as `read_raw` does.
+    """
+    if view(offset, offset + HEADER_SIZE) != raw_frame_header(size):
+        raise ContentError("the header of the content frame is damaged")
+    for first in range(0, max(size, 1), BLOCK):
+        begin = offset + position(first) - BLOCK_HEADER_SIZE
+        block = view(begin, begin + BLOCK_HEADER_SIZE + min(BLOCK, size - first))
+        check_block_header(block[:BLOCK_HEADER_SIZE], first, size)
+        yield block[BLOCK_HEADER_SIZE:]
+
+
+def begun_blocks(view: View, offset: int, size: int) -> Iterator[memoryview]:
+    """Yield the blocks of a frame that may be unfinished, as far as they were certainly written.
+
+    A block counts when the header of the next one is present: its bytes and its own header go out in one system call, so the
+    last block that has a header may be half written. The last block of the frame has no next one and is yielded unproven:
+    the caller compares the digest of the whole. Raises OSError.
     """
     try:
-        head = read_exactly(file, HEADER_SIZE, offset)
-    except ContentError:
-        return
-    if head != raw_frame_header(size):
-        return
-    window = Window(file, direct, _WINDOW * _WHOLE + BLOCK_HEADER_SIZE)
-    first, blocks = 0, _WINDOW
-    while first < max(size, 1):
-        end = min(first + blocks * BLOCK, size)
-        behind = BLOCK_HEADER_SIZE if end < size else 0  # the header of the next block proves these
-        begin = offset + position(first) - BLOCK_HEADER_SIZE
-        try:
-            found = window.read(begin, begin + _stored(end - first) + behind)
-        except ContentError:
-            if blocks == 1:
-                return
-            blocks = 1  # the file ends within these blocks: find the last whole one
-            continue
-        whole = _begun(found, first, size, end)
-        yield _joined(found, whole)
-        if whole < end - first:
+        if view(offset, offset + HEADER_SIZE) != raw_frame_header(size):
             return
-        first = max(end, 1)  # 1 ends the loop for empty content, whose only block has no bytes
-
-
-def _begun(found: memoryview, first: int, size: int, end: int) -> int:
-    """Return the bytes of content from block `first` on that were certainly written: all before the last header present."""
-    headers: list[int] = [*range(first, max(end, 1), BLOCK), *([end] if end < size else [])]
-    for index in headers:
-        at = (index - first) // BLOCK * _WHOLE
-        length = min(size - index, BLOCK)
-        if bytes(found[at : at + BLOCK_HEADER_SIZE]) != block_header(length, last=index + length == size):
-            # The block before it may be half written: its bytes and this header go out in one system call.
-            return max(index - first - BLOCK, 0)
-    return end - first
+        for first in range(0, max(size, 1), BLOCK):
+            length = min(BLOCK, size - first)
+            begin = offset + position(first) - BLOCK_HEADER_SIZE
+            end = begin + BLOCK_HEADER_SIZE + length
+            is_last = first + length == size
+            block = view(begin, end if is_last else end + BLOCK_HEADER_SIZE)
+            check_block_header(block[:BLOCK_HEADER_SIZE], first, size)
+            if not is_last:
+                check_block_header(block[-BLOCK_HEADER_SIZE:], first + length, size)
+            yield block[BLOCK_HEADER_SIZE : BLOCK_HEADER_SIZE + length]
+    except ContentError:  # the file ends, or something else is there: so far it was written
+        return
 
 
 def _joined(blocks: memoryview, length: int) -> memoryview:

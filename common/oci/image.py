@@ -52,6 +52,12 @@ class Hasher:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
+    def copy(self) -> Hasher:
+        """Return another one, with the same bytes in it."""
+        made = Hasher()
+        made._hash = self._hash.copy()
+        return made
+
     def update(self, chunk: bytes | memoryview) -> None:
         """Add the next bytes."""
         self._hash.update(chunk)

@@ -1,33 +1,38 @@
-"""State of a blob after an interrupted export: how many of its bytes are in its places.
+"""State of blobs after an interrupted export: how many of their bytes are in their places.
 
 The blocks that were begun are read and hashed. A blob is complete when its digest matches; otherwise it continues from the last
 whole block. After a loss of power any block may be wrong: then the digest is wrong in the end, and the blob is fetched from its
-beginning (ADR 0010).
+beginning (ADR 0010). The same reading computes the checksum of a volume, as far as complete blobs follow each other (ADR 0084).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from common.archive import direct_io
-from common.archive.direct_io import read_exactly
-from common.archive.frames import opened_large, read_begun, read_raw
-from common.archive.inventory import Encoding, Piece
-from common.archive.layout import PlacedBlob, extent
+from common.archive.frames import begun_blocks, read_frame, read_raw
+from common.archive.inventory import Encoding
+from common.archive.layout import extent
+from common.archive.single_pass import SinglePass
 from common.archive.volume import entry_name, header_frame, padding_frame
 from common.content import Chunks, verified
 from common.errors import ContentError
-from common.oci.image import Descriptor, Hasher
+from common.oci.image import Hasher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from contextlib import ExitStack
 
+    from common.archive.inventory import Piece
+    from common.archive.layout import Layout, PlacedBlob
+    from common.oci.image import Descriptor, Digest
     from exporter.archive.output import PreviousExport
-    from exporter.archive.volume_writer import Volume, VolumeWriter
+    from exporter.archive.volume_writer import VolumeWriter
 
 
 @dataclass(slots=True)
@@ -37,50 +42,147 @@ class Begun:
     size: int = 0
     hasher: Hasher = field(default_factory=Hasher)
     complete: bool = False
+    _padded: bool = True  # so is the padding behind each piece, which comes last
+
+    def take(self, once: SinglePass, placed: PlacedBlob, number: int) -> None:
+        """Add a piece, if the pieces before it are whole. Raises OSError."""
+        piece = placed.pieces[number - 1]
+        # The name in the header has the digest: bytes of another blob are never taken for this one.
+        header = header_frame(entry_name(placed.descriptor.digest, number, len(placed.pieces)), piece.size)
+        if self.size != sum(before.size for before in placed.pieces[: number - 1]) or not _is_there(
+            once, header, extent(piece)[0]
+        ):
+            return
+        is_begun = False
+        for block in begun_blocks(once.read, piece.offset, piece.size):
+            is_begun = True  # also by the one block of an empty blob
+            self.hasher.update(block)
+            self.size += len(block)
+        self._padded &= _is_there(once, padding_frame(piece.size), piece.offset + piece.stored)
+        if is_begun and self.size == placed.descriptor.size:
+            self.complete = self._padded and self.hasher.digest() == placed.descriptor.digest
 
 
-def begun(placed: PlacedBlob, volume: Volume) -> Begun:
-    """Return the state of a blob in raw frames; `volume` returns the volume of a piece. Raises OSError."""
-    found = Begun()
-    for number, piece in enumerate(placed.pieces, 1):
-        if not _has_header(placed, number, piece, volume(piece).file()):
-            break
-        if _take(found, volume(piece), piece) < piece.size:
-            break
-    # The hash of the bytes so far goes on with the rest, so the digest still covers all of them.
-    if found.size < placed.descriptor.size:
-        return found
-    found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, volume)
-    # Which byte is wrong is not known, so all of them are fetched again.
-    return found if found.complete else Begun()
+def left_behind(
+    layout: Layout, volumes: Mapping[int, VolumeWriter], advance: Callable[[int], None]
+) -> tuple[list[PlacedBlob], dict[Digest, Begun]]:
+    """Read once what an interrupted export left in `volumes`; return the complete blobs, and what was begun of others.
+
+    The volumes take over the checksums of what was read. Raises OSError.
+    """
+    found: dict[Digest, Begun] = {}
+    complete: list[PlacedBlob] = []
+    readings: list[_VolumeReading] = []
+    pieces = ((piece, number, placed) for placed in layout.blobs.values() for number, piece in enumerate(placed.pieces, 1))
+    # The order of the archive is that of the places.
+    for number, there in groupby(pieces, key=lambda each: each[0].volume):
+        if number in volumes:
+            readings.append(_VolumeReading(volumes[number], volumes, found))
+            complete += readings[-1].read(there, advance)
+    whole = {placed.descriptor.digest for placed in complete if len(placed.pieces) > 1}
+    for reading in readings:
+        reading.adopt(whole)
+    # Which byte of a blob with a wrong digest is wrong is not known, so all of them are fetched again.
+    return complete, {digest: begun for digest, begun in found.items() if begun.size < layout.blobs[digest].descriptor.size}
 
 
-def _take(found: Begun, volume: VolumeWriter, piece: Piece) -> int:
-    """Hash the bytes of a piece that were written; return their number."""
-    before = found.size
-    with opened_large(volume.path, piece) as direct:
-        for chunk in read_begun(volume.file(), direct, piece.offset, piece.size):
-            found.hasher.update(chunk)
-            found.size += len(chunk)
-    return found.size - before
+class _VolumeReading:
+    """The one reading of a volume: for the digests of its blobs, and for its checksum. `found`: blobs that were begun."""
+
+    def __init__(self, volume: VolumeWriter, numbers: Collection[int], found: dict[Digest, Begun]) -> None:
+        self._volume = volume
+        self._numbers = numbers
+        self._found = found
+        self._checksum = _Checkpoints()
+        self._is_whole = True  # up to the last piece that was read
+        self._split: tuple[Digest, int] | None = None  # a blob that ends in a later volume, and the end of its piece here
+
+    def read(self, pieces: Iterable[tuple[Piece, int, PlacedBlob]], advance: Callable[[int], None]) -> list[PlacedBlob]:
+        """Return the blobs that are complete with their pieces here."""
+        complete: list[PlacedBlob] = []
+        # Places that were reserved, and never written, are not there on a file system that cannot reserve.
+        size = min(self._volume.record.data_size, direct_io.size_of(self._volume.file()))
+        file, take = self._volume.file(), self._checksum.take
+        with self._volume.medium() as direct, SinglePass(file, direct, size, take, advance) as once:
+            for piece, number, placed in pieces:
+                if self._is_complete(once, placed, number):
+                    complete.append(placed)
+                    self._found.pop(placed.descriptor.digest, None)
+                    if self._is_whole:
+                        self._checksum.settled = extent(piece)[1]
+                elif self._is_whole:
+                    self._end(once, piece, placed)
+        return complete
+
+    def adopt(self, whole: Collection[Digest]) -> None:
+        """Let the volume continue the checksum behind its complete blobs; `whole`: those in several pieces."""
+        if self._split is not None and self._split[0] in whole:
+            self._checksum.settled = self._split[1]
+        self._volume.adopt(*self._checksum.last())
+
+    def _is_complete(self, once: SinglePass, placed: PlacedBlob, number: int) -> bool:
+        if any(piece.volume not in self._numbers for piece in placed.pieces):
+            return False  # a blob with a piece in another part cannot be verified here
+        if placed.encoding is Encoding.ZSTD:
+            return _is_compressed(once, self._volume.file(), placed)
+        begun = self._found.get(placed.descriptor.digest) or Begun()
+        begun.take(once, placed, number)
+        if begun.size:
+            self._found[placed.descriptor.digest] = begun
+        return begun.complete
+
+    def _end(self, once: SinglePass, piece: Piece, placed: PlacedBlob) -> None:
+        """Note that what comes from a piece on will be written again, unless it is the first one of a split blob."""
+        self._is_whole = False
+        if piece.volume == placed.pieces[-1].volume:
+            once.stop_taking()
+        else:
+            self._split = placed.descriptor.digest, extent(piece)[1]
 
 
-def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> bool:
-    # The name in the header has the digest: bytes of another blob are never taken for this one.
-    wanted = header_frame(entry_name(placed.descriptor.digest, number, len(placed.pieces)), piece.size)
-    return _is_there(file, wanted, extent(piece)[0])
+class _Checkpoints:
+    """A checksum in steps, which can return to the last step that has only settled bytes; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.settled = 0  # before it nothing will be written again; set by another thread
+        self._hasher = Hasher()
+        self._position = 0
+        self._earlier: deque[tuple[Hasher, int]] = deque()
+
+    def take(self, chunk: memoryview) -> None:
+        """Add the next bytes."""
+        self._earlier.append((self._hasher.copy(), self._position))
+        # A large blob is complete many steps after its beginning.
+        while len(self._earlier) > 1 and self._earlier[1][1] <= self.settled:
+            self._earlier.popleft()
+        self._hasher.update(chunk)
+        self._position += len(chunk)
+
+    def last(self) -> tuple[Hasher, int]:
+        """Return the checksum of as many settled bytes as possible, and their number."""
+        states = [(self._hasher, self._position), *reversed(self._earlier)]
+        return next(state for state in states if state[1] <= self.settled)
 
 
-def _ends(placed: PlacedBlob, volume: Volume) -> bool:
-    """Say whether the padding behind each piece was written; it comes last."""
-    return all(
-        _is_there(volume(piece).file(), padding_frame(piece.size), piece.offset + piece.stored) for piece in placed.pieces
-    )
-
-
-def _is_there(file: int, wanted: bytes, offset: int) -> bool:
+def _is_compressed(once: SinglePass, file: int, placed: PlacedBlob) -> bool:
+    """Say whether a blob is there as one compressed frame."""
+    piece, hasher = placed.pieces[0], Hasher()
+    header = header_frame(entry_name(placed.descriptor.digest), piece.size)
+    if not _is_there(once, header, extent(piece)[0]):
+        return False
     try:
-        return read_exactly(file, len(wanted), offset) == wanted
+        # Its blocks are visited before they are decompressed: not in order, so not from the single pass.
+        for chunk in read_frame(file, piece.offset, piece.stored, piece.size):
+            hasher.update(chunk)
+    except ContentError:
+        return False
+    padding = _is_there(once, padding_frame(piece.size), piece.offset + piece.stored)
+    return padding and hasher.digest() == placed.descriptor.digest
+
+
+def _is_there(once: SinglePass, wanted: bytes, offset: int) -> bool:
+    try:
+        return once.read(offset, offset + len(wanted)) == wanted
     except ContentError:
         return False
 

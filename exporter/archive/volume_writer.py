@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from common.errors import ContentError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from common.archive.location import Place
     from common.archive.metadata import Region
     from common.content import Chunks
@@ -114,6 +117,24 @@ class VolumeWriter:
                 if file is not None:
                     os.close(file)
             self._file = self._direct = None
+
+    @contextmanager
+    def medium(self) -> Iterator[int]:
+        """Open what the medium has, flushed, for reading. Raises OSError."""
+        file = direct_io.open_medium(self.path)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    @property
+    def hashed(self) -> int:
+        """The bytes that were read back."""
+        return self._hashed
+
+    def adopt(self, hasher: Hasher, position: int) -> None:
+        """Continue the checksum at `position`: the bytes before it are settled, and were read from the medium."""
+        self._hasher, self._hashed, self._asked = hasher, position, position
 
     def read_back_data(self, advance: Callable[[int], None]) -> None:
         """Hash the settled bytes of the data region, from the medium, from the end of the last call on.

@@ -77,6 +77,7 @@ class VolumesWriter:
         self._settled: set[Digest] = set()
         self._missing: set[Digest] = set()
         self._doubted: set[Digest] = set()
+        self._begun: dict[Digest, Begun] = {}
         self._read_back: dict[int, list[Future[None]]] = {}
         self._hashed = 0
         self._telling = False
@@ -101,6 +102,8 @@ class VolumesWriter:
             # One thread: read-back competes with writing for the disk, and one volume is hashed in order.
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
             stack.callback(self._halt)
+            if self._output.resumes:
+                self._take_up()
             self._stack = stack.pop_all()
         return self
 
@@ -120,7 +123,7 @@ class VolumesWriter:
             volume_writer.write_compressed(self._volume, placed, b"".join(read(0)))
             self._settle(placed)
             return Written.COPIED
-        begun = self._begun(placed)
+        begun = self._begun_before(placed)
         if not begun.complete:
             self._doubted.add(blob.digest)  # if this try fails, the next one starts from the first byte
             volume_writer.write_raw(self._volume, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
@@ -168,11 +171,30 @@ class VolumesWriter:
         room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
         return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
 
-    def _begun(self, placed: PlacedBlob) -> Begun:
+    def _take_up(self) -> None:
+        """Settle what an interrupted export completed, and note what it began."""
+        total = left = sum(volume.record.data_size for volume in self._volumes.values())
+
+        def advance(size: int) -> None:
+            nonlocal left
+            left -= size
+            self._progress.advance(size)
+
+        self._progress.begin("reading what an interrupted export wrote", total)
+        try:
+            complete, self._begun = resume.left_behind(self._layout, self._volumes, advance)
+            self._progress.advance(left, moved=False)  # places that were not reached
+        finally:
+            self._progress.end()
+        self._hashed = sum(volume.hashed for volume in self._volumes.values())
+        for placed in complete:
+            self._settle(placed)
+
+    def _begun_before(self, placed: PlacedBlob) -> Begun:
         """Return the state of a blob after an interrupted export, in its places or in those of a previous layout."""
         if placed.descriptor.digest in self._doubted or any(piece.volume not in self._volumes for piece in placed.pieces):
             return Begun()  # a blob with a piece in another part cannot be verified here
-        if self._output.resumes and (found := resume.begun(placed, self._volume)).size:
+        if (found := self._begun.pop(placed.descriptor.digest, None)) is not None:
             return found
         for earlier in self._earlier:
             if earlier.move(placed.descriptor, lambda chunks: volume_writer.write_raw(self._volume, placed, chunks, 0)):

@@ -5,20 +5,23 @@ One damage never hides the next.
 
 from __future__ import annotations
 
+import logging
 import threading
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import files
 from common.archive import frames, inventory_file, metadata
-from common.archive.direct_io import File, read_exactly, read_some, size_of
-from common.archive.frames import position as raw_position
-from common.archive.frames import read_raw
+from common.archive.direct_io import File, opened_direct, read_exactly, read_some, size_of
+from common.archive.frames import raw_blocks
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
 from common.archive.layout import extent
 from common.archive.location import opened
 from common.archive.signature import MAX_SIGNATURE
+from common.archive.single_pass import SinglePass
 from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
 
 _CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them
-_STEP = 1024 * 1024
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -123,19 +126,39 @@ class CheckedVolume:
         if footer is None:
             self._result.damage.append(self._volume.damage)
         try:
-            with opened(self._volume.path) as file:
-                checksum = _SequentialChecksum(file, self._stop, self._progress, hashing=self._checksum is not None)
-                if not quick:
-                    self._check_content(file, checksum)
+            with opened(self._volume.path) as file, self._reading(file, quick=quick) as reading:
+                if reading is not None:
+                    self._check_content(reading)
                 if footer is not None:
                     self._attempt(lambda: self._check_metadata(file, footer))
-                if not quick and self._checksum is not None and checksum.hexdigest() != self._checksum:
+                if reading is not None and self._checksum is not None and reading.checksum() != self._checksum:
                     self._result.damage.append("its checksum is not the one in SHA256SUMS")
         except OSError as error:  # EIO on a scratched disc, or a medium that was removed: a result like any other
             self._result.damage.append(f"cannot be read: {files.medium_error(error)}")
         except MediumGoneError as error:
             self._result.damage.append(f"cannot be read: {error.message.removeprefix(f'{self._volume.path}: ')}")
         return self._result
+
+    @contextmanager
+    def _reading(self, file: File, *, quick: bool) -> Iterator[_Reading | None]:
+        """Give the one reading of the volume; None where its content is not checked."""
+        if quick:
+            yield None
+            return
+        # Past the page cache, unless most of it is there: an archive that was just copied, or verified by another program.
+        path, size = self._volume.path, size_of(file)
+        with opened_direct(path, 0, size) if isinstance(path, Path) else nullcontext() as direct:
+            reading = _Reading(file, direct, size, self._advance, hashing=self._checksum is not None)
+            try:
+                yield reading
+            finally:
+                reading.close()
+
+    def _advance(self, size: int) -> None:
+        # The finest step that every part of the check goes through, so Ctrl-C ends a check of 50 GB at once.
+        if self._stop.is_set():
+            raise InterruptedByUserError("stopped")
+        self._progress.advance(size)
 
     def _attempt(self, check: Callable[[], None]) -> None:
         # Each part on its own: a person who copies a volume again needs to know all of its damage, not the first byte of it.
@@ -146,23 +169,24 @@ class CheckedVolume:
                 raise
             self._result.damage.append(str(error))
 
-    def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
-        self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
+    def _check_content(self, reading: _Reading) -> None:
+        self._attempt(lambda: _compare(reading, 0, OPENING, "the entry oci-layout"))
         end = len(OPENING)  # of the part that is checked; a piece that starts later leaves a gap
         for stored in self._pieces:
             start, after = extent(stored.piece)
-            self._attempt(partial(_check_gap, file, end, start, checksum))
-            self._check_piece(file, stored, checksum)
+            self._attempt(partial(_check_gap, reading, end, start))
+            self._check_piece(reading, stored)
             end = after
-        self._attempt(lambda: _check_gap(file, end, self._data_size, checksum))
+        self._attempt(lambda: _check_gap(reading, end, self._data_size))
 
-    def _check_piece(self, file: File, stored: StoredPiece, checksum: _SequentialChecksum) -> None:
+    def _check_piece(self, reading: _Reading, stored: StoredPiece) -> None:
         piece = stored.piece
         start, _ = extent(piece)
         # Header and padding are known from the inventory, so they are compared as bytes instead of being parsed.
-        self._attempt(lambda: _compare(file, start, header_frame(stored.name, piece.size), f"the tar header of {stored.name}"))
+        header = header_frame(stored.name, piece.size)
+        self._attempt(lambda: _compare(reading, start, header, f"the tar header of {stored.name}"))
         try:
-            got = _hash(file, stored, checksum)
+            got = _hash(reading, stored)
             # Of a split blob only the frame is checked here; its digest is `_check_split`'s.
             if stored.whole and got != stored.digest:
                 self._result.bad[stored.digest] = f"its content has digest {got}"
@@ -172,7 +196,7 @@ class CheckedVolume:
             self._result.bad[stored.digest] = str(error)
         self._result.checked += stored.whole
         after = piece.offset + piece.stored
-        self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {stored.name}"))
+        self._attempt(lambda: _compare(reading, after, padding_frame(piece.size), f"the padding of {stored.name}"))
 
     def _check_metadata(self, file: File, footer: Footer) -> None:
         index = self._archive.scan(self._result.number)
@@ -201,26 +225,18 @@ class CheckedVolume:
         _compare(file, end, END_MARK, "the tar end mark")
 
 
-def _hash(file: File, stored: StoredPiece, checksum: _SequentialChecksum) -> Digest:
+def _hash(reading: _Reading, stored: StoredPiece) -> Digest:
     """Return the digest of a piece. Raises ContentError when its frame is damaged."""
-    hasher = Hasher()
-    for chunk, end in _content(file, stored):
-        hasher.update(chunk)
-        checksum.advance_to(end)
-    return hasher.digest()
-
-
-def _content(file: File, stored: StoredPiece) -> Iterator[tuple[Chunk, int]]:
-    """Give each chunk of a piece with the offset of its end in the file."""
-    piece, done = stored.piece, 0
+    hasher, piece = Hasher(), stored.piece
+    chunks: Iterator[Chunk]
     if stored.record.encoding is Encoding.ZSTD:
-        for compressed in frames.read_frame(file, piece.offset, piece.stored, piece.size):
-            # The end of a chunk inside a compressed frame is not known; the checksum catches up at the next piece.
-            yield compressed, piece.offset
-        return
-    for chunk in read_raw(file, piece.offset, piece.size):
-        done += len(chunk)
-        yield chunk, piece.offset + raw_position(done - 1) + 1
+        # A document of some KiB, whose blocks are visited before they are decompressed: not in order.
+        chunks = frames.read_frame(reading.file, piece.offset, piece.stored, piece.size)
+    else:
+        chunks = raw_blocks(reading.view, piece.offset, piece.size)
+    for chunk in chunks:
+        hasher.update(chunk)
+    return hasher.digest()
 
 
 def _compare(file: File, offset: int, expected: bytes, what: str) -> None:
@@ -228,7 +244,7 @@ def _compare(file: File, offset: int, expected: bytes, what: str) -> None:
         raise ContentError(f"{what} is damaged, at offset {offset}")
 
 
-def _check_gap(file: File, start: int, end: int, checksum: _SequentialChecksum) -> None:
+def _check_gap(file: File, start: int, end: int) -> None:
     """Check that there are only zeroed skippable frames between two offsets: the space of blobs that could not be fetched."""
     # Anything else there would be bytes that no digest covers.
     while start < end:
@@ -241,7 +257,6 @@ def _check_gap(file: File, start: int, end: int, checksum: _SequentialChecksum) 
             part = read_exactly(file, min(_CHECK_STEP, start + size - position), position)
             if part.count(0) != len(part):
                 raise ContentError(f"the space of a missing blob is not empty, at offset {position}")
-            checksum.advance_to(position + len(part))
         start += size
 
 
@@ -268,37 +283,45 @@ def _check_tail(tail: bytes, pad: int) -> None:
         raise ContentError("entries behind the inventory's")
 
 
-class _SequentialChecksum:
-    """The checksum of a volume, computed close behind the offset that the check reads, so that the page cache still has it.
+class _Reading:
+    """The one reading of a volume, for its check and, in another thread, for its checksum.
 
-    Without `hashing`, for volumes that SHA256SUMS does not list, it only counts bytes for the progress display.
+    A sector that cannot be read costs what is in it, and no more: then ranges are read one by one, and so is the rest for the
+    checksum. Without `hashing`, for volumes that SHA256SUMS does not list, there is no checksum.
     """
 
-    def __init__(self, file: File, stop: threading.Event, progress: Progress, *, hashing: bool) -> None:
-        self._file = file
-        self._hashing = hashing
-        self._stop = stop
-        self._progress = progress
+    def __init__(self, file: File, direct: int | None, size: int, advance: Callable[[int], None], *, hashing: bool) -> None:
+        self.file = file
+        self.size = size
+        self._advance = advance
         self._hasher = Hasher()
-        self._position = 0
+        self._pass = SinglePass(file, direct, size, self._hasher.update if hashing else None, advance)
 
-    def advance_to(self, end: int) -> None:
-        """Add the bytes up to `end`, or to the end of the file."""
-        while self._position < end:
-            # The finest step that every part of the check goes through, so Ctrl-C ends a check of 50 GB at once.
-            if self._stop.is_set():
-                raise InterruptedByUserError("stopped")
-            size = min(_CHECK_STEP, end - self._position)
-            if self._hashing:
-                chunk = read_some(self._file, size, self._position)
-                if not chunk:
-                    return
-                self._hasher.update(chunk)
-                size = len(chunk)
-            self._position += size
-            self._progress.advance(size)
+    def view(self, begin: int, end: int) -> memoryview:
+        """Return a range, valid until the next call. Raises OSError, ContentError at the end of the file."""
+        try:
+            return self._pass.read(begin, end)
+        except (OSError, ContentError):
+            self._advance(0)  # a stop is heard here, too
+            return memoryview(read_exactly(self.file, end - begin, begin))
 
-    def hexdigest(self) -> str:
-        """Return the checksum (64 hex digits) of the whole file."""
-        self.advance_to(size_of(self._file))
+    def read(self, size: int, offset: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer only at the end; see `Ranges`."""
+        return bytes(self.view(offset, min(offset + size, self.size))) if offset < self.size else b""
+
+    def checksum(self) -> str:
+        """Return the checksum (64 hex digits) of the whole file, when its check is done. Raises OSError."""
+        try:
+            self._pass.drain()
+        except (OSError, ContentError):
+            _LOG.debug("the rest is read in small steps", exc_info=True)
+        position = self._pass.close()
+        while chunk := read_some(self.file, _CHECK_STEP, position):
+            self._advance(len(chunk))
+            self._hasher.update(chunk)
+            position += len(chunk)
         return hex_of(self._hasher.digest())
+
+    def close(self) -> None:
+        """Wait for the threads, which use the file."""
+        self._pass.close()

@@ -14,14 +14,16 @@ from common.archive.frames import (
     HEADER_SIZE,
     LARGE,
     RawFrameWriter,
+    begun_blocks,
     opened_large,
     position,
+    raw_blocks,
     raw_frame_size,
-    read_begun,
     read_large,
     read_raw,
 )
 from common.archive.inventory import Piece
+from common.archive.single_pass import MARGIN, SinglePass
 from common.errors import ContentError
 from tests.fakes.archives import noise
 
@@ -59,6 +61,11 @@ def joined(chunks):
     return b"".join(bytes(chunk) for chunk in chunks)
 
 
+def begun(file, direct, offset, size):
+    with SinglePass(file, direct, os.fstat(file).st_size, None, lambda _size: None) as once:
+        return joined(begun_blocks(once.read, offset, size))
+
+
 @pytest.mark.parametrize("size", [size for size in SIZES if size])
 @pytest.mark.parametrize("start", [0, 1, BLOCK - 1, BLOCK, 8 * BLOCK + 1])
 def test_large_content_is_that_of_small_steps(path, file, size, start):
@@ -94,7 +101,7 @@ def test_a_truncated_file_is_detected(path, file):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_unfinished_read_of_a_finished_frame_gives_all(file, size):
     content = written(file, size)
-    assert joined(read_begun(file, None, OFFSET, size)) == content
+    assert begun(file, None, OFFSET, size) == content
 
 
 @pytest.mark.parametrize("room", [0, 40 * BLOCK])
@@ -109,13 +116,13 @@ def test_only_blocks_with_a_following_header_count(path, file, whole, room):
     writer.write(content[: whole * BLOCK + 98])
     forget(file)
     with opened_large(path, Piece(1, OFFSET, raw_frame_size(size), size)) as direct:
-        assert joined(read_begun(file, direct, OFFSET, size)) == content[: whole * BLOCK]
+        assert begun(file, direct, OFFSET, size) == content[: whole * BLOCK]
 
 
 def test_nothing_is_read_without_a_frame_header(file):
-    assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
+    assert begun(file, None, 0, 5 * BLOCK) == b""
     os.ftruncate(file, 6 * BLOCK)
-    assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
+    assert begun(file, None, 0, 5 * BLOCK) == b""
 
 
 def test_a_partial_direct_read_is_completed_through_the_cache(path, file):
@@ -160,4 +167,44 @@ def test_the_head_of_a_frame_is_read_first(file):
     direct_io.write_all(file, [bytes(HEADER_SIZE)], OFFSET)
     with pytest.raises(ContentError, match="the header of the content frame"):
         joined(read_large(file, None, OFFSET, size))
-    assert list(read_begun(file, None, OFFSET, size)) == []
+    assert begun(file, None, OFFSET, size) == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, 17 * BLOCK + 99, 100 * BLOCK])
+def test_one_reading_serves_both_hashes(path, file, size):
+    """Ranges in order, and all bytes for another thread, with and without direct reads; the file is read once."""
+    content = written(file, size)
+    os.pwrite(file, b"x" * OFFSET, 0)
+    forget(file)
+    steps, taken = [], bytearray()
+    length = os.fstat(file).st_size
+    with opened_direct(path, 0, length) as direct, SinglePass(file, direct, length, taken.extend, steps.append) as once:
+        assert once.read(0, 100) == b"x" * 100
+        assert joined(raw_blocks(once.read, OFFSET, size)) == content
+        once.drain()
+        assert once.close() == length
+    assert sum(steps) == length
+    assert bytes(taken) == os.pread(file, length, 0)
+
+
+def test_what_lies_between_is_not_read_without_a_second_hash(file):
+    for begin in (0, 10 * MARGIN + 5, 500 * MARGIN - 1, 1000 * MARGIN - 9):
+        os.pwrite(file, b"here", begin)
+    os.ftruncate(file, 1000 * MARGIN)
+    steps = []
+    with SinglePass(file, None, 1000 * MARGIN, None, steps.append) as once:
+        for begin in (0, 10 * MARGIN + 5, 500 * MARGIN - 1, 1000 * MARGIN - 9):
+            assert once.read(begin, begin + 4) == b"here"
+        with pytest.raises(ContentError, match="the file ends at byte"):
+            once.read(1000 * MARGIN - 9, 1000 * MARGIN + 1)
+    assert sum(steps) < 100 * MARGIN
+
+
+def test_ranges_that_a_single_pass_does_not_hold_are_read_again(file):
+    os.pwrite(file, noise("window", 40 * MARGIN), 0)
+    taken = bytearray()
+    with SinglePass(file, None, 40 * MARGIN, taken.extend, lambda _size: None) as once:
+        for begin, end in ((30 * MARGIN, 31 * MARGIN), (5, 10), (3 * MARGIN, 20 * MARGIN), (31 * MARGIN - 1, 32 * MARGIN - 1)):
+            assert once.read(begin, end) == noise("window", 40 * MARGIN)[begin:end]
+        once.drain()
+    assert bytes(taken) == noise("window", 40 * MARGIN)
