@@ -45,6 +45,7 @@ http {{
     location = /v2/ {{ default_type application/json; return 200 '{{}}'; }}
     location ~ "^/v2/.+/blobs/sha256:(?<a>..)(?<b>.+)$" {{ default_type application/octet-stream; try_files /blobs/$a/$a$b =404; }}
     location ~ "^/v2/.+/manifests/sha256:(?<a>..)(?<b>.+)$" {{ default_type {manifest}; try_files /images/$a/$a$b @index; }}
+    location ~ "^/v2/(?<c>.+)/tags/list$" {{ default_type application/json; try_files /tags/$c/:list =404; }}
     location ~ "^/v2/(?<c>.+)/manifests/(?<d>[^:]+)$" {{ default_type {index}; try_files /tags/$c/$d =404; }}
     location @index {{ default_type {index}; try_files /indexes/$a/$a$b =404; }}
     location @missing {{ default_type application/json; return 404 '{{"errors":[{{"code":"MANIFEST_UNKNOWN","message":"unknown"}}]}}'; }}
@@ -128,6 +129,7 @@ def fill(home: Path, size: Fraction) -> Index:
     packages = {each.package.name: each.package for each in chosen}
     raw = b"\n".join(map(raw_package, packages.values()))
     others = _put(files, sizes, _rebuilt(chosen))
+    _tag_lists(home, chosen)
     weeks = _catalog(files, _renamed(raw, pinned)), _catalog(files, _renamed(raw, {**pinned, **others}))
     names = {Reference.parse(each.name).registry for each in chosen} | {Reference.parse(CATALOG).registry}
     bundles = sum(each.bundle for each in chosen)
@@ -140,6 +142,17 @@ def _put(files: Files, sizes: Sizes, images: list[Wanted]) -> dict[str, str]:
     with ThreadPoolExecutor(2) as pool:
         found = zip(images, pool.map(partial(put_image, files, sizes), images), strict=True)
         return {each.name: str(Reference.parse(each.name).pinned(Digest(digest))) for each, (digest, _) in found}
+
+
+def _tag_lists(home: Path, images: list[Wanted]) -> None:
+    """Write the tags of each repository: one for each image, and none of a signature."""
+    by_repository: dict[str, list[str]] = {}
+    for number, each in enumerate(images):
+        by_repository.setdefault(Reference.parse(each.name).repository, []).append(f"v{number}")
+    for repository, tags in by_repository.items():
+        path = home / "tags" / repository / ":list"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode({"name": repository, "tags": tags}))
 
 
 def _rebuilt(images: list[Wanted]) -> list[Wanted]:
