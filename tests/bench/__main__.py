@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
-from tests.bench import catalogs, goods, limits, moving, peers, releases, scaling, start_up, terabytes, whole_index
+from tests.bench import catalogs, goods, limits, moving, peers, planning, releases, scaling, start_up, terabytes, whole_index
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+HOW_TO = DOCUMENT.parent / "how-to" / "whole-index.md"
 _LARGE = 10.0  # GB from which a run is the large one: without peers, once
 
 
@@ -33,6 +34,7 @@ def main() -> None:
         if not keep:
             write(section, found)
             write("terabytes", terabytes.section(DOCUMENT.read_text()))  # which is made of the others
+            write("planning", planning.section(DOCUMENT.read_text()), HOW_TO)
 
 
 def _arguments() -> argparse.Namespace:
@@ -72,12 +74,12 @@ def _parts(given: argparse.Namespace | None) -> dict[str, Callable[[], str]]:
     }
 
 
-def write(section: str, content: str) -> None:
+def write(section: str, content: str, document: Path = DOCUMENT) -> None:
     """Put what was found between the marks of its section."""
-    text = DOCUMENT.read_text()
+    text = document.read_text()
     marks = re.compile(rf"(<!-- bench: {section} -->\n).*?(<!-- /bench -->)", re.DOTALL)
-    assert marks.search(text), f"{DOCUMENT.name} has no section {section}"
-    DOCUMENT.write_text(marks.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text))
+    assert marks.search(text), f"{document.name} has no section {section}"
+    document.write_text(marks.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text))
 
 
 def _limits() -> str:

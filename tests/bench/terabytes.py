@@ -279,14 +279,15 @@ def _times(rates: Rates) -> Iterator[str]:
             joined, closed = finish(site, size, rates), finish(site, size, rates, lost=True)
             amount = f"{size / GB:g} GB" if size < 1000 * GB else f"{size / GB / 1000:g} TB"
             yield (
-                f"| {site.name} | {amount} | {_time(made.seconds)} | {made.bottleneck} | {_time(redone.seconds)} "
-                f"| {_time(joined.seconds)} | {_time(closed.seconds)} | {_time(pushed.seconds)} | {pushed.bottleneck} |"
+                f"| {site.name} | {amount} | {duration(made.seconds)} | {made.bottleneck} | {duration(redone.seconds)} "
+                f"| {duration(joined.seconds)} | {duration(closed.seconds)} | {duration(pushed.seconds)} | {pushed.bottleneck} |"
             )
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
     if seconds < 60:
         return "moments" if seconds < 1 else f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 3600:.1f} h" if seconds < 3 * 86400 else f"{seconds / 86400:.0f} days"
