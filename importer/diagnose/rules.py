@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, status_of
+from importer.cluster.node_size import LARGE
 from importer.cluster.nodes import RULES_MISSING, refused_rules
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
@@ -38,6 +39,8 @@ _OOM = "OOMKilled"
 
 # Controller of machine-config-operator (pkg/controller/container-runtime-config), before it could merge both kinds.
 _COEXIST = re.compile(r"both \w*imagecontentsourcepolic\w+ and \w*imagedigestmirrorset\w* exist", re.IGNORECASE)
+# etcd, an API server before it (staging/src/k8s.io/apiserver, MaxRequestBodyBytes), and the limit of gRPC between them.
+_TOO_LARGE = re.compile(r"request is too large|request entity too large|trying to send message larger than max", re.IGNORECASE)
 _DRAIN = re.compile(r"failed to drain|disruption budget|cannot evict", re.IGNORECASE)
 
 
@@ -106,6 +109,15 @@ def _degraded(subject: str, message: str, snapshot: Snapshot) -> Finding:
             "the cluster has ImageContentSourcePolicies and ImageDigestMirrorSets, which this release cannot combine",
             (message,),
             "Bring all rules into one kind (oc adm migrate icsp), and delete the others; or update to 4.15.",
+        )
+    if _TOO_LARGE.search(message):
+        return Finding(
+            LARGE,
+            subject,
+            "the MachineConfig with all mirror rules is larger than etcd takes, so that no node gets a further one",
+            (message,),
+            "Remove mirror rules that nothing needs: hub-import undo removes those of hub-import; then apply again with "
+            "--mirror-scope namespace or registry, which combine many rules into few.",
         )
     if _DRAIN.search(message):
         return Finding(
