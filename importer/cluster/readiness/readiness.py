@@ -316,25 +316,34 @@ _SETTINGS = {
 }
 
 
-def pools(client: ClusterClient, rules: Collection[Pair] = ()) -> list[Check]:
+Configurations = dict[str, frozenset[Pair] | None]  # the rules of MachineConfigs, by name; None: they cannot be parsed
+
+
+def pools(client: ClusterClient, rules: Collection[Pair] = (), known: Configurations | None = None) -> list[Check]:
     """Check the rollout of every MachineConfigPool; hosted clusters (HyperShift) have none.
 
-    A pool is ready when the configuration of its nodes has all `rules`; a paused one too.
+    A pool is ready when the configuration of its nodes has all `rules`; a paused one too. `known`: as for `rules_lacking`.
     Raises ClusterError for a paused pool whose nodes lack rules: its rollout would never end.
     """
-    return [_pool(client, each, rules) for each in client.list(MACHINE_CONFIG_POOL) or []]
+    return [_pool(client, each, rules, known) for each in client.list(MACHINE_CONFIG_POOL) or []]
 
 
-def rules_lacking(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> list[Pair]:
+def rules_lacking(
+    client: ClusterClient, pool: Body, rules: Collection[Pair], known: Configurations | None = None
+) -> list[Pair]:
     """Return the rules that the target configuration of a pool lacks; of a paused pool, those that its current one lacks too.
 
-    A configuration that cannot be parsed counts as complete.
+    A configuration that cannot be parsed counts as complete. `known` gets those that were read: the name of a rendered one has
+    the digest of its content (machine-config-operator, pkg/controller/render/hash.go).
     """
     # The nodes of a paused pool stay on the current configuration, so that one has to have the rules too.
     names = {_wanted(pool), *([_current(pool)] if is_paused(pool) else [])} - {""}
-    found = [client.get(MACHINE_CONFIG, name) for name in sorted(names)] if rules else []
-    known = [mirrors for mirrors in (mirrors_of(each) for each in found if each is not None) if mirrors is not None]
-    return sorted({rule for mirrors in known for rule in set(rules) - mirrors})
+    known = {} if known is None else known
+    for name in sorted(names - known.keys()) if rules else ():
+        if (found := client.get(MACHINE_CONFIG, name)) is not None:
+            known[name] = mirrors_of(found)
+    each = [mirrors for name in names if (mirrors := known.get(name)) is not None] if rules else []
+    return sorted({rule for mirrors in each for rule in set(rules) - mirrors})
 
 
 def is_paused(pool: Body) -> bool:
@@ -411,8 +420,8 @@ def unpause(name: str, what: str) -> str:
     return f"Unpausing it rolls out {what}. If that is wanted now: {command}"
 
 
-def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Check:
-    name, done, lacking = pool["metadata"]["name"], is_rolled_out(pool), rules_lacking(client, pool, rules)
+def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair], known: Configurations | None) -> Check:
+    name, done, lacking = pool["metadata"]["name"], is_rolled_out(pool), rules_lacking(client, pool, rules, known)
     # Without known rules (a record of an older version), an unfinished paused pool may lack some.
     if is_paused(pool) and (lacking or not (done or rules)):
         what = f"lack {len(lacking)} of the mirror rules" if lacking else "may lack mirror rules: which they need is not known"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from common.errors import ClusterError
 from importer.cluster.api.client import ClusterClient, UnavailableError
 from importer.cluster.finding import UNKNOWN, Finding
 from importer.cluster.readiness import readiness
-from importer.cluster.readiness.readiness import Check, pools
+from importer.cluster.readiness.readiness import Check, Configurations, pools
 
 if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
@@ -121,6 +121,7 @@ def clock_text(seconds: float) -> str:
 POLL_S = 5.0
 QUICK_POLL_S, QUICK_S = 1.0, 10.0  # at first: a second apply of the same archive is done after one poll
 DIAGNOSE_S = 30.0
+RELIST_S = 60.0
 _READS = 2  # a single read may show the state of the former pod
 Diagnose = Callable[[], Sequence[Finding]]
 Checks = Callable[[], list[Check]]
@@ -146,12 +147,13 @@ def wait_healthy(
     `clock` is monotonic, in seconds. Raises ClusterError after `timeout_s`, with the checks that failed, their last state and
     the causes; and at once for a paused pool or a missing permission, which waiting does not change.
     """
-    watch = _Watch(clock, display, diagnose)
+    watch, kept = _Watch(clock, display, diagnose), _Kept()
     # Consecutive polls in which all checks were ready.
     good = 0
     try:
         while True:
-            seen = _checks(client, expectations, release, rules)
+            kept.now_s = watch.elapsed()
+            seen = _checks(client, expectations, release, rules, kept)
             seen += [check for subject, ask in further.items() for check in _try(subject, ask)]
             watch.note(seen)
             good = good + 1 if all(check.ok for check in seen) else 0
@@ -165,18 +167,45 @@ def wait_healthy(
         display.end()
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What a wait need not read in each poll: configurations of pools, and packages that are listed, with the time of that."""
+
+    now_s: float = 0.0
+    configurations: Configurations = field(default_factory=dict)
+    listed: dict[str, tuple[float, list[Check]]] = field(default_factory=dict)
+
+    def packages(self, client: ClusterClient, expected: ExpectedCatalog, *, fresh: bool) -> list[Check]:
+        """Check the packages of a catalog; unless `fresh`, those that were complete in the last minute are not read again."""
+        since_s, checks = self.listed.get(expected.name, (0.0, []))
+        if checks and not fresh and self.now_s - since_s < RELIST_S:
+            return checks
+        checks = readiness.packages(client, expected)
+        self.listed[expected.name] = (self.now_s, checks if all(each.ok for each in checks) else [])
+        return checks
+
+
 def _checks(
-    client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None, further: Collection[Pair]
+    client: ClusterClient,
+    expectations: Sequence[ExpectedCatalog],
+    release: Release | None,
+    further: Collection[Pair],
+    kept: _Kept,
 ) -> list[Check]:
     rules = {*further, *(rule for expected in expectations for rule in expected.rules)}
     # Pools first: without the mirror rules no pod can pull, and a paused pool ends the wait.
-    seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
+    seen = _try("MachineConfigPools", lambda: pools(client, rules, kept.configurations)) if release is not None else []
+    rolled = all(check.ok for check in seen)
     for expected in expectations:
         name = expected.name
+        served: list[Check] = []
         if release is None or release.classic:
-            seen += _try(f"CatalogSource {name}", partial(readiness.catalog, client, expected))
+            served = _try(f"CatalogSource {name}", partial(readiness.catalog, client, expected))
+            seen += served
         if release is None or release.lists_packages:
-            seen += _try(f"packages of {name}", partial(readiness.packages, client, expected))
+            # A whole catalog is listed in many MB, and nodes roll for an hour. The polls that end the wait read it.
+            fresh = rolled or not all(check.ok for check in served)
+            seen += _try(f"packages of {name}", partial(kept.packages, client, expected, fresh=fresh))
         if release is not None and release.has_cluster_catalog:
             check = readiness.cluster_catalogs if release.classic else readiness.by_olm_v1_alone
             seen += _try(f"ClusterCatalog of {name}", partial(check, client, expected))

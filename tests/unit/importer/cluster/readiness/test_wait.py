@@ -99,6 +99,25 @@ def test_a_rollout_is_waited_for(start):
     ]
 
 
+def test_what_does_not_change_is_not_read_in_each_poll_of_a_rollout(start):
+    """A whole catalog: some MB of PackageManifests, and a MachineConfig of a MB for each pool, in polls of 5 s for an hour."""
+    waiting = Waiting(start, resources=[mirror_rules(), catalog_source()])
+    waiting.rules = (("registry.redhat.io/ubi", "mirror.example:5000/ubi"),)
+    waiting.cluster.mco_reads, waiting.cluster.pool_reads = 2, 30
+    waiting.cluster.simulator.machines.rules_changed()
+    before = len(waiting.cluster.log)
+    waiting.run(timeout_s=600)
+    asked = [request.path for request in waiting.cluster.log[before:]]
+    polls = sum("machineconfigpools" in path for path in asked)
+    assert polls > 30
+    assert len([path for path in asked if "/machineconfigs/" in path]) == 4  # two pools, before the rollout and in it
+    listed = [path for path in asked if "packagemanifests" in path]
+    assert len(listed) <= 7 < polls // 4 + 1  # once a minute, and while the pools are ready
+    # The last two polls read them: a catalog may have changed meanwhile.
+    last = [path for path in asked if "machineconfigpools" in path or "packagemanifests" in path][-4:]
+    assert ["packagemanifests" in path for path in last] == [False, True, False, True]
+
+
 def test_a_pool_whose_configuration_cannot_be_parsed_is_ready(start):
     waiting = Waiting(start)
     waiting.rules = (("registry.redhat.io/ubi", "mirror.example:5000/ubi"),)
