@@ -148,9 +148,7 @@ CAUSES = [
     ("x509", "registry-untrusted"),
     ("unauthorized", "pull-unauthorized"),
     ("missing", "image-not-in-mirror"),
-    ("failing-ping", "registry-failing"),
     ("proxy-forbids", "registry-proxy"),
-    ("stalls", "registry-slow"),
     *more(
         [
             ("forbidden", "pull-unauthorized"),
@@ -171,6 +169,8 @@ CAUSES = [
             ("busy-ping", "registry-busy"),
             ("limit", "registry-busy"),
             ("failing", "registry-failing"),
+            ("failing-ping", "registry-failing"),
+            ("stalls", "registry-slow"),
             ("failing-token", "registry-failing"),
             ("blob", "registry-failing"),
             ("proxy", "registry-proxy"),
@@ -262,8 +262,7 @@ def test_a_failure_that_passes_is_none(site):
     [
         ("unscheduled", "Insufficient memory"),
         ("evicted", "low on resource"),
-        ("pressure", "DiskPressure"),
-        *more([("present", "asked no registry"), ("sandbox", "network plugin is not ready")]),
+        *more([("present", "asked no registry"), ("sandbox", "network plugin is not ready"), ("pressure", "DiskPressure")]),
     ],
 )
 def test_a_pod_that_does_not_get_to_the_pull_proves_nothing(site, case):
@@ -323,7 +322,6 @@ def test_nodes_that_are_kept_for_something_are_tested(site, spec):
 
 
 PASSING = [
-    ({"unschedulable": True}, "node odd-0: cordoned"),
     (taint("node.cloudprovider.kubernetes.io/uninitialized", value="true"), "cloudprovider.kubernetes.io/uninitialized"),
     *more(
         [
@@ -335,6 +333,7 @@ PASSING = [
             (taint("karpenter.sh/unregistered", "NoExecute"), "karpenter.sh/unregistered"),
             (taint("ToBeDeletedByClusterAutoscaler"), "ToBeDeletedByClusterAutoscaler"),
             ({"ready": False}, "node odd-0: not ready"),
+            ({"unschedulable": True}, "node odd-0: cordoned"),
         ]
     ),
 ]

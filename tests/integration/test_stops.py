@@ -77,16 +77,10 @@ def create(host, output):
     return ["hub-export", "create", "--image", f"{host}/org/app:v1", "--insecure", host, "--output", output]
 
 
-def test_create_while_nothing_answers(tmp_path):
-    with SilentServer() as silent:
-        done = stopped(when(silent.asked), *create(silent.host, tmp_path / "out"))
-    assert "looking up 1 image" in done.stderr
-
-
 @pytest.mark.parametrize(
-    "begin", more([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"\x16\x03\x03"])
+    "begin", more([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"\x16\x03\x03"])
 )
-def test_create_while_a_head_a_small_body_or_a_handshake_does_not_end(tmp_path, begin):
+def test_create_while_a_head_a_small_body_or_a_handshake_does_not_come_or_end(tmp_path, begin):
     with SilentServer(begin) as silent:
         stopped(when(silent.asked), *create(silent.host, tmp_path / "out"), number=signal.SIGTERM)
 
@@ -133,8 +127,9 @@ def test_push_while_the_mirror_takes_nothing_or_does_not_answer(archive, held):
     assert again.status == 0, again.stderr
 
 
-def test_verify_of_an_archive_in_object_storage(tmp_path):
-    with SilentServer() as silent:
+@pytest.mark.parametrize("begin", more([b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<"]))
+def test_verify_of_an_archive_in_object_storage(begin):
+    with SilentServer(begin) as silent:
         keys = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_ENDPOINT_URL": f"http://{silent.host}"}
         stopped(when(silent.asked), "hub-import", "verify", "s3://bucket/archive", env=keys)
 
@@ -144,7 +139,7 @@ def catalog(tmp_path_factory):
     return shared_both(tmp_path_factory)["file-based"]
 
 
-@pytest.mark.parametrize("hold_after", [60_000, *more([1, 20_000, 120_000])])
+@pytest.mark.parametrize("hold_after", [1, *more([20_000, 60_000, 120_000])])
 def test_deploy_while_the_api_server_does_not_answer(catalog, tmp_path, hold_after):
     with FakeCluster("4.18", tls=False) as cluster, FakeRegistry() as mirror:
         site = Site(cluster, mirror, catalog, tmp_path)
