@@ -141,6 +141,9 @@ class _Cluster:
         found = self._objects.get(kind.name, [])
         return [self._checked(each) for each in (found if isinstance(found, list) else [found])]
 
+    def reduce(self, kind: Any, keep: Any, namespace: str = "", labels: Any = None) -> Any:
+        return [keep(each) for each in self.list(kind)]
+
     def scan(self, kind: Any, keep: Any, query: Any) -> Any:
         return Scanned([each for each in map(keep, self.list(kind)[: query.most]) if each is not None], whole=True)
 

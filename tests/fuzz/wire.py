@@ -18,7 +18,7 @@ from common import tls
 from common.mapping import Mirror
 from common.oci.image import digest_of
 from common.oci.reference import Reference
-from common.registry import client, cnr, referrers
+from common.registry import cnr, manifests, referrers
 from common.registry.credentials import Credential, Credentials
 from common.registry.download import _RANGE
 from common.registry.http.auth import parse_challenges
@@ -274,7 +274,7 @@ TARGETS = (
     Target("body of an error", _both([_ERROR, b"<html>upstream away</html>", b'{"message": "x", "error": "y"}']), _error, (mutated, mutated_text, _any, _any)),
     Target("token", _both([b'{"token": "abc", "access_token": "d", "expires_in": 300, "issued_at": "2026-01-31T12:00:00Z"}']), _token, JSON),
     Target("realm", _both([b"https://token.test:8443/auth/token?x=y registry.test", b"https://token.test/ x"]), _realm, TEXT),
-    Target("tags", _both([b'{"name": "org/app", "tags": ["v1", "v2", "latest"]}', b'{"tags": null}']), lambda raw, _folder: client._tags(raw, PLACE), JSON),
+    Target("tags", _both([b'{"name": "org/app", "tags": ["v1", "v2", "latest"]}', b'{"tags": null}']), lambda raw, _folder: manifests._tags(raw, PLACE), JSON),
     Target("referrers", _listed, _referrers, JSON),
     Target("app registry", _both(_APPS), _app_registry, JSON),
     Target("auth.json", _both([_AUTHS, _SECRET]), _credentials, (_any, _any, mutated), 0.5),
