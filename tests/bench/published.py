@@ -56,7 +56,10 @@ http {{
 
 @dataclass(frozen=True)
 class Index:
-    """What is published. `images`: how many the catalog names; `changed`: how many of them are others a week later."""
+    """What is published. `images`: how many the catalog names; `changed`: how many of them are others a week later.
+
+    `blobs` and `unique`, their bytes: in the first week, with those of the catalog.
+    """
 
     images: int
     packages: int
@@ -118,23 +121,24 @@ class Files:
         (self._home / kind / name[:2] / name).write_bytes(content)
 
 
-def fill(home: Path, size: Fraction) -> Index:
-    """Write a part of the largest catalog with all of its images into a folder: whole packages, about `size` of all images."""
-    catalog = file_based.load([("catalog.json", largest())])
+def fill(home: Path, size: Fraction, raw: bytes = b"") -> Index:
+    """Write a part of a catalog, the largest one by default, with all of its images: whole packages, about `size` of all images."""
+    catalog = file_based.load([("catalog.json", raw or largest())])
     everything = chosen_images(catalog, 10**9, flawed=True)
     chosen = chosen_images(catalog, int(len(everything) * size), flawed=True)
     files = Files(home)
     sizes = Sizes(Shape(len(chosen), len(chosen) * _IMAGE), sum(not each.bundle for each in chosen))
     pinned = _put(files, sizes, chosen)
     packages = {each.package.name: each.package for each in chosen}
-    raw = b"\n".join(map(raw_package, packages.values()))
-    others = _put(files, sizes, _rebuilt(chosen))
+    content = b"\n".join(map(raw_package, packages.values()))
+    first = _catalog(files, _renamed(content, pinned))
+    blobs, unique = len(files.sizes), sum(files.sizes.values())
     _tag_lists(home, chosen)
-    weeks = _catalog(files, _renamed(raw, pinned)), _catalog(files, _renamed(raw, {**pinned, **others}))
+    others = _put(files, sizes, _rebuilt(chosen))
+    weeks = first, _catalog(files, _renamed(content, {**pinned, **others}))
     names = {Reference.parse(each.name).registry for each in chosen} | {Reference.parse(CATALOG).registry}
     bundles = sum(each.bundle for each in chosen)
-    unique = sum(files.sizes.values())
-    return Index(len(chosen), len(packages), bundles, len(files.sizes), unique, len(others), tuple(sorted(names)), weeks)
+    return Index(len(chosen), len(packages), bundles, blobs, unique, len(others), tuple(sorted(names)), weeks)
 
 
 def _put(files: Files, sizes: Sizes, images: list[Wanted]) -> dict[str, str]:
@@ -146,7 +150,8 @@ def _put(files: Files, sizes: Sizes, images: list[Wanted]) -> dict[str, str]:
 
 def _tag_lists(home: Path, images: list[Wanted]) -> None:
     """Write the tags of each repository: one for each image, and none of a signature."""
-    by_repository: dict[str, list[str]] = {}
+    catalog = Reference.parse(CATALOG)
+    by_repository = {catalog.repository: [str(catalog.tag)]}
     for number, each in enumerate(images):
         by_repository.setdefault(Reference.parse(each.name).repository, []).append(f"v{number}")
     for repository, tags in by_repository.items():
