@@ -337,7 +337,9 @@ class RegistryClient:
 
     def _document_once(self, reference: Reference, tries: int) -> Document:
         call = manifest_call("GET", reference)
-        answer = self._exchange.ask(replace(call, headers={**call.headers, **(FRESH if tries > 1 else {})}), MAX_MANIFEST_SIZE)
+        if tries > 1:
+            call = replace(call, headers={**call.headers, **FRESH})
+        answer = self._exchange.ask(call, MAX_MANIFEST_SIZE)
         # By digest the bytes themselves say whether they are encoded; by tag, whether they are JSON.
         is_right = (lambda raw: digest_of(raw) == reference.digest) if reference.digest else is_json
         body = answer.plain(call, MAX_MANIFEST_SIZE, is_right)
