@@ -374,6 +374,7 @@ class Exchange:
                 "is_last_access": is_last_access,
             },
         )
+        request.url = url  # not a copy of it, see `PathURL`
         auth = self._auth if at_home and not call.anonymous and not call.authorization else _NO_AUTH
         try:
             response = self._client.send(request, auth=auth, stream=True, follow_redirects=call.method in _FOLLOWED)

@@ -1,0 +1,99 @@
+"""What a plan costs for each image, by counting: memory, calls of functions, requests at a time."""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import io
+import pstats
+import tracemalloc
+
+import msgspec
+import pytest
+
+from common.archive.inventory import ImageKind
+from common.oci import media_types
+from common.oci.image import digest_of, parse
+from common.oci.reference import Reference
+from common.progress import Silent
+from common.registry.client import RegistryClient
+from common.registry.settings import RegistrySettings
+from exporter.images import signatures
+from exporter.images.resolve import WantedImage, resolve
+from exporter.plan.plan import make_plan
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+pytestmark = pytest.mark.integration
+KIB = 1024
+CALLS = 1400
+
+
+def document(number: int) -> bytes:
+    """Return the manifest of an image: every second one is a bundle of one layer, the others share two of their six."""
+    layers = [f"shared {number % 50} {each}" if each < 2 else f"{number} {each}" for each in range(6 if number % 2 else 1)]
+    described = [
+        {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(each.encode()), "size": 1000 + number} for each in layers
+    ]
+    config = {"mediaType": media_types.OCI_CONFIG, "digest": digest_of(b"config %d" % number), "size": 7000}
+    return msgspec.json.encode(
+        {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": described}
+    )
+
+
+class Source:
+    """A registry in memory, without signatures: what a plan holds is that of the plan alone."""
+
+    def document(self, reference):
+        return parse(document(int(reference.repository.rpartition("-")[2])))
+
+    def read_tags(self, repository, subjects, sampled):
+        pass
+
+    def lacks_tag(self, _tagged):
+        return True
+
+    def is_in_doubt(self, _subject):
+        return False
+
+    def referrers(self, _subject):
+        return ()
+
+
+def memory(count: int) -> int:
+    """Return the most memory that a plan for so many images takes, from their references to the records of the inventory."""
+    gc.collect()
+    tracemalloc.start()
+    wanted = [
+        WantedImage(
+            Reference("quay.io", f"org/app-{number}").pinned(digest_of(document(number))),
+            ImageKind.RELATED,
+            (f"catalog/package-{number // 20}/bundle.v1.0.{number // 3}",),
+        )
+        for number in range(count)
+    ]
+    images = resolve(wanted, Source(), jobs=2, progress=Silent())
+    attached, problems = signatures.find(images, Source(), jobs=2, progress=Silent())
+    plan = make_plan([], [*images, *attached], {}, problems)
+    records = plan.manifest_records(), plan.blob_records()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(records[0]) == count
+    return most
+
+
+def test_a_further_image_takes_less_than_8_kib_of_a_plan():
+    memory(50)  # what is made once
+    assert (memory(600) - memory(200)) / 400 <= 8 * KIB
+
+
+def test_a_manifest_costs_a_bounded_number_of_calls():
+    """CPU without a clock: 90 % of the time of a request for a manifest is that of Python's calls."""
+    apps = [image([f"app {number}".encode()]) for number in range(20)]
+    with FakeRegistry() as registry, RegistryClient(RegistrySettings(insecure=frozenset({registry.host}))) as client:
+        names = [registry.add_image("org/app", app) for app in apps]
+        client.document(names[0])
+        counted = cProfile.Profile()
+        counted.runcall(lambda: [client.document(name) for name in names])
+    calls = pstats.Stats(counted, stream=io.StringIO()).total_calls / len(names)
+    assert calls <= CALLS
