@@ -1,0 +1,79 @@
+"""What a stop does to the connections of a process, in a process of its own: a stop cannot be taken back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.samples import more
+
+# A worker waits for a peer that says nothing. `sys.argv[1]`: how many signals come.
+_WAITING = """
+import os, signal, socket, sys, threading
+from common import interruption
+
+listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+given = socket.create_connection(listener.getsockname())
+for each in (listener, given):
+    os.set_inheritable(each.fileno(), True)  # as those that the caller of the program left open
+local, _ = socket.socketpair()  # AF_UNIX
+begun = threading.Event()
+
+def work():
+    waiting = socket.create_connection(listener.getsockname(), timeout=120)
+    begun.set()
+    print("worker:", waiting.recv(1))
+
+def is_open(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+
+interruption.listen()
+interruption.working()
+try:
+    with interruption.workers(2, "test") as pool:
+        pool.submit(work)
+        begun.wait()
+        if sys.argv[1] == "at the end":
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    again = socket.create_connection(listener.getsockname())  # what is cleaned up connects again
+    print("open:", is_open(given), is_open(local), is_open(again))
+interruption.finished(130)
+"""
+
+
+@pytest.mark.parametrize("moment", ["within", *more(["at the end"])])
+def test_workers_are_woken_and_what_comes_after_connects_again(moment):
+    done = subprocess.run([sys.executable, "-c", _WAITING, moment], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "worker: b''\nopen: True True True\n"
+    assert done.stderr == ""
+
+
+# The main thread does not wait for its pool: a second signal came while it did.
+_LEFT = """
+import os, signal, socket
+from concurrent.futures import ThreadPoolExecutor
+from common import interruption
+
+listener = socket.create_server(("127.0.0.1", 0))
+interruption.listen()
+interruption.working()
+pool = ThreadPoolExecutor(1)
+pool.submit(lambda: socket.create_connection(listener.getsockname(), timeout=120).recv(1))
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    interruption.finished(130)
+"""
+
+
+def test_threads_that_are_left_behind_do_not_hold_up_the_end():
+    subprocess.run([sys.executable, "-c", _LEFT], timeout=60, check=True)
