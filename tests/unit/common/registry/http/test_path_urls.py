@@ -17,7 +17,6 @@ OTHERS = (
     "/v2/.a/b",
     "/v2/a/tags/list?n=1",
     "/v2/a b",
-    "/v2/a#b",
 )
 
 
