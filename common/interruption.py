@@ -130,6 +130,7 @@ def end(pool: ThreadPoolExecutor) -> None:
             _disconnecting(over)
         pool.shutdown(wait=True, cancel_futures=True)
     except KeyboardInterrupt:
+        # Before Python 3.13 the threads count as ended then (bpo-45274), and nothing waits for them, also not the interpreter.
         _disconnecting(over)
         pool.shutdown(wait=True, cancel_futures=True)
         raise
