@@ -94,7 +94,7 @@ $(VENV)-pulp/.installed: Makefile
 test-pythons: pythons
 	@for each in $(wildcard $(OTHERS:%=$(VENV)-%/bin/pytest)); do echo "$$each tests/unit"; $$each -n 4 --dist loadfile tests/unit || exit; done
 
-# Writes its tables into docs/benchmarks.md. `make bench WHOLE=1` also moves a quarter and all of the largest catalog (30 minutes more).
+# Writes its tables into docs/benchmarks.md. `make bench WHOLE=1` also moves a quarter and all of the largest catalog (half an hour more).
 # One table alone, or a larger data set: .venv/bin/python -m tests.bench moving --gigabytes 40
 bench: dev
 	$(BIN)/python -m tests.bench $(if $(WHOLE),--whole)

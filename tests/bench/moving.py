@@ -173,7 +173,7 @@ def rows(bench: Bench, found: Rounds) -> list[Row]:
             Row(
                 "`create` again after a kill at 90 %, wall",
                 ratio(found.resumed, found.create, "wall"),
-                0.4,
+                0.2,
                 "× first",
                 pair(found.resumed, found.create, "wall", "s"),
             )

@@ -5,15 +5,9 @@ Requests are counted in tests/integration/test_request_counts.py.
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -21,49 +15,15 @@ from common.archive.inventory import BlobRecord, Encoding
 from common.archive.layout import PlannedBlob, plan_layout
 from common.oci.image import Descriptor, Digest
 from common.oci.media_types import OCI_LAYER_GZIP
+from tests.bench.counting import Counted, counted
 from tests.bench.goods import made
 from tests.fakes.factories import image, seed
-from tests.fakes.servers import docker_registry, require
+from tests.fakes.servers import docker_registry
 
 pytestmark = pytest.mark.integration
 MIB = 1024**2
 IMAGES, LAYER = 12, 8 * MIB
 LIBRARIES = 20 * MIB  # what Python reads of itself and of libraries when it starts
-_WRAPPER = """\
-import json, sys
-from importlib import import_module
-where, program, *rest = sys.argv[1:]
-sys.argv = [program, *rest]
-try:
-    import_module(program).main()
-finally:
-    told = {key: int(value) for key, value in (line.split(": ") for line in open("/proc/self/io"))}
-    told["peak"] = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    json.dump(told, open(where, "w"))
-"""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a process did: bytes read from files, bytes written to files, the most memory, and calls of the kernel by name."""
-
-    read: int
-    written: int
-    peak: int
-    calls: dict[str, int]
-
-
-def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
-    """Run a command of ours under strace, which only counts."""
-    command = [require("strace"), "-f", "-c", "-o", home / "calls", sys.executable, "-c", _WRAPPER, home / "io"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    done = subprocess.run([*command, program, *arguments], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads((home / "io").read_text())
-    lines = (re.findall(r"\S+", line) for line in (home / "calls").read_text().splitlines())
-    calls = {fields[-1]: int(fields[3]) for fields in lines if len(fields) >= 5 and fields[3].isdigit()}
-    assert calls["total"] > 1000, "strace's summary was understood"
-    return Counted(told["rchar"], told["wchar"], told["peak"], calls)
 
 
 @dataclass(frozen=True)

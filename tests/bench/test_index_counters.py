@@ -1,4 +1,4 @@
-"""Requests for an index in small, with its increment: each manifest, list and blob once, and what a week changes costs what it changes.
+"""Requests and calls for an index in small, with its increment: each manifest, list and blob once; a week costs what it changes.
 
 The same source as in the benchmark of the whole index. Requests of `push` are in tests/integration/test_request_counts.py.
 """
@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import pytest
 
-from tests.bench import published
+from tests.bench import counting, published
 from tests.bench.goods import small
 from tests.fakes.commands import run
 
@@ -39,6 +39,7 @@ class Counted:
     plan: Asked
     create: Asked
     later: Asked
+    calls: dict[str, int]
 
 
 @pytest.fixture(name="counted", scope="module")
@@ -52,19 +53,21 @@ def _counted(tmp_path_factory):
         options = ("--catalog", published.CATALOG, "--full", "--registries-conf", home / "registries.conf", "--format", "json")
         seen = 0
 
-        def asked(*command):
+        def asked():
             nonlocal seen
-            done = run("hub-export", *command, *options)
-            assert done.status == 0, done.stderr
             lines = [match for match in map(_REQUEST.search, source.log.read_text().splitlines()) if match]
             new, seen = lines[seen:], len(lines)
             assert {match[1] for match in new} == {"GET"}
             return Asked(Counter(match[2] for match in new), Counter(match[2] for match in new if match[3] == "404"))
 
-        plan = asked("plan")
-        create = asked("create", "--output", home / "out")
+        assert run("hub-export", "plan", *options).status == 0
+        plan = asked()
+        calls = counting.counted(home, "exporter.__main__", "create", "--output", home / "out", *options).calls
+        create = asked()
         index.publish(home / "source", 1)
-        return Counted(index, plan, create, asked("create", "--since", home / "out", "--output", home / "more"))
+        done = run("hub-export", "create", "--since", home / "out", "--output", home / "more", *options)
+        assert done.status == 0, done.stderr
+        return Counted(index, plan, create, asked(), calls)
 
 
 def test_no_question_is_asked_twice(counted):
@@ -99,3 +102,12 @@ def test_a_week_later_only_what_changed_is_fetched(counted):
     # Bundles are read again to know their images; four blobs for each platform of a changed image, and the catalog's.
     assert len(later.of("blobs")) <= 2 * index.bundles + 8 * index.changed + 2
     assert len(later.of("manifests")) <= len(counted.create.of("manifests")) + 2
+
+
+def test_small_blobs_take_few_calls_each(counted):
+    """One call to send a request, two to read its answer, one to write a blob; a flush for blobs of bundles alone, which the plan keeps."""
+    calls, index, requests = counted.calls, counted.index, counted.create.paths.total()
+    assert calls["sendto"] <= 1.05 * requests + 10
+    assert calls["recvfrom"] <= 2 * requests
+    assert calls["pwritev2"] + calls.get("pwritev", 0) + calls.get("pwrite64", 0) <= 1.3 * index.blobs
+    assert calls["fsync"] + calls["fdatasync"] <= 2 * index.bundles + 24
