@@ -11,7 +11,7 @@ import atexit
 import os
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from common.errors import ExitCode, InterruptedByUserError
@@ -68,7 +68,7 @@ def finished(status: int) -> None:
     global _idle  # noqa: PLW0603
     _idle = (status, "")
     if is_stopped():  # the interpreter waits for threads that were not ended, as after a second signal; nothing else connects
-        _disconnecting(threading.Event())
+        _disconnect_until(threading.Event())
 
 
 def pause(seconds: float) -> None:
@@ -124,30 +124,38 @@ def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 def end(pool: ThreadPoolExecutor) -> None:
     """Cancel the pending tasks of a pool and wait for the running ones; once the program is stopped, for no network."""
-    over = threading.Event()
     try:
-        if is_stopped():
-            _disconnecting(over)
-        pool.shutdown(wait=True, cancel_futures=True)
+        with _disconnecting() if is_stopped() else nullcontext():
+            pool.shutdown(wait=True, cancel_futures=True)
     except KeyboardInterrupt:
         # Before Python 3.13 the threads count as ended then (bpo-45274), and nothing waits for them, also not the interpreter.
-        _disconnecting(over)
-        pool.shutdown(wait=True, cancel_futures=True)
+        with _disconnecting():
+            pool.shutdown(wait=True, cancel_futures=True)
         raise
+
+
+@contextmanager
+def _disconnecting() -> Iterator[None]:
+    """Shut down the connections of this process again and again during the block; afterwards, clean-up may connect again."""
+    over = threading.Event()
+    thread = _disconnect_until(over)
+    try:
+        yield
     finally:
-        over.set()  # what is cleaned up from here on connects again
+        over.set()
+        thread.join()
 
 
-def _disconnecting(over: threading.Event) -> None:
-    """Shut down the connections of this process again and again until `over`, in a thread of its own."""
-
+def _disconnect_until(over: threading.Event) -> threading.Thread:
     def run() -> None:
         while True:
             _disconnect()
             if over.wait(_STEP_S):
                 return
 
-    threading.Thread(target=run, name="disconnect", daemon=True).start()
+    thread = threading.Thread(target=run, name="disconnect", daemon=True)
+    thread.start()
+    return thread
 
 
 def _disconnect() -> None:
