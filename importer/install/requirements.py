@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MISSING = "dependency-missing"
 _SHOWN = 6  # packages of a chain
-MAX_PACKAGES = 200  # that are followed from one operator; the longest chain of the community catalog has three
+MAX_PACKAGES = 200  # that are followed from one operator; of the heads of the community catalog none needs more than two
 
 
 def requirements(placements: Sequence[Placement], offered: Sequence[Offered], around: Surroundings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ skipRange; the first is taken) and pkg/controller/operators/olm/operator.go (`Re
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,9 @@ class Updates:
 def in_range(version: str, expression: str) -> bool:
     """Say whether a version is in a range, as blang/semver's ParseRange reads it (`||` of comparisons side by side)."""
     number = Version.parse(version)
-    return any(all(_holds(number, term) for term in part.split()) for part in expression.split("||") if part.strip())
+    # A blank may follow a sign: `< 0.6.0` is in etcd's published bundles.
+    parts = (re.sub(r"([<>=!])\s+", r"\1", part) for part in expression.split("||") if part.strip())
+    return any(all(_holds(number, term) for term in part.split()) for part in parts)
 
 
 def _holds(number: Version, term: str) -> bool:
