@@ -81,6 +81,20 @@ def test_a_newest_archive_that_lost_an_image_deletes_no_complete_one(site, archi
     assert len(site.plan(keep_last=1).deletions) == 2
 
 
+@pytest.mark.more
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_archive_that_lost_an_image_does_not_count_for_keep_last(site, archives, lost):
+    """Of the newest two, one is incomplete: the one before stays. Its push makes it count again."""
+    site.push(*archives)
+    store = site.repository("org/app")
+    gone = root(archives[lost])
+    store.tags = {tag: digest for tag, digest in store.tags.items() if digest != gone}
+    del store.manifests[gone]
+    assert site.plan(keep_last=2).deletions == ()
+    site.push(archives[lost])
+    assert [one.digest for one in site.plan(keep_last=2).deletions] == [root(archives[0])]
+
+
 def test_a_plan_is_stable_and_can_be_read(site, archives, tmp_path):
     site.push(*archives)
     first, second = site.plan(), site.plan()
