@@ -107,7 +107,7 @@ def test_one_deploy_ends_with_running_operators(exported, tmp_path):
         assert here.state().keys() - by_itself == before.keys()
 
 
-@pytest.mark.parametrize("release", ["4.20", *more(["4.18"])])
+@pytest.mark.parametrize("release", more(["4.20", "4.18"]))
 def test_a_cluster_that_has_olm_v1_alone(exported, tmp_path, release):
     """Without the capability OperatorLifecycleManager a cluster has no CatalogSource, and without marketplace no OperatorHub."""
     with FakeCluster(release) as cluster, FakeRegistry() as mirror:

@@ -73,6 +73,7 @@ def test_the_prometheus_of_the_platform_may_read_a_monitored_namespace(site, rel
     assert here.state() == before
 
 
+@pytest.mark.more
 def test_a_namespace_of_others_gets_no_rights(site):
     """The console creates the Role with the namespace alone."""
     here = site(packages=(monitored(),))

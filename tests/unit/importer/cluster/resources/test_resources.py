@@ -1,6 +1,7 @@
 """The objects for each release have only kinds and fields of that release (docs/facts/openshift.md §10)."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_every_release_gets_the_kinds_of_the_gate_table(release):
     codes = [problem.code for problem in result.problems]
     assert codes == (["tag-unmirrorable"] if minor < 13 else []) + (["catalog-unservable"] if minor < 9 else [])
     assert result.exit_code is (ExitCode.PROBLEMS if minor < 9 else ExitCode.DONE)
+
+
+def test_a_cluster_with_olm_v1_alone_gets_no_catalog_source():
+    """Without the capability OperatorLifecycleManager (openshift/api, config/v1) it has no such kind."""
+    release = replace(Release.parse("4.20"), classic=False)
+    carried = inventory(image(DIGEST))
+    found = build(carried, map_images(carried, MIRROR), MIRROR, release, ResourceOptions())
+    kinds = [resource.kind for resource in found.resources]
+    assert ("CatalogSource" in kinds, kinds[-1]) == (False, "ClusterCatalog")
 
 
 @pytest.mark.parametrize("release", ["4.18", *more(["4.5", "4.14", "4.20"])])
