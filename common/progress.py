@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 PLAIN_INTERVAL_S = 10.0
+FIRST_S = 2.0  # after which a step is reported for the first time: by then its rate says how long it will take
 BYTES = "bytes"  # the unit that is shown as KiB, MiB and GiB
 
 
@@ -80,6 +81,7 @@ class _Lines:
         self._failed = Failed()
         self._running: dict[str, str] = {}
         self._began = self._reported = self._moved = 0.0
+        self._due_s = interval_s
         self._heartbeat = Heartbeat(interval_s, self._beat)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
@@ -89,6 +91,7 @@ class _Lines:
             self._known, self._failed = 0, Failed()
             self._running.clear()
             self._began = self._reported = self._moved = self._clock()
+            self._due_s = min(FIRST_S, self._interval)
             self._report("begin", "")
         self._heartbeat.start()
 
@@ -135,8 +138,8 @@ class _Lines:
                 self._report_if_due(self._clock())
 
     def _report_if_due(self, now: float) -> None:
-        if now - self._reported >= self._interval:
-            self._reported = now
+        if now - self._reported >= self._due_s:
+            self._reported, self._due_s = now, self._interval
             self._report("progress", "")
 
     def _rate(self) -> float:
@@ -147,7 +150,7 @@ class _Lines:
 
 
 class Plain(_Lines):
-    """Progress as text, one line every ten seconds, for logs."""
+    """Progress as text, one line after two seconds and then every ten, for logs."""
 
     def __init__(self, file: TextIO, interval_s: float = PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(file, interval_s, clock)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
@@ -147,11 +147,27 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
 
     progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")
     try:
-        # Hundreds of small requests: their time is latency, which threads share. `map` keeps the order of `wanted`.
+        # Hundreds of small requests: their time is latency, which threads share.
         with workers(jobs, "resolve") as pool:
-            return list(pool.map(one, wanted))
+            order = _spread(wanted, jobs)
+            found = dict(zip(order, pool.map(one, (wanted[position] for position in order)), strict=True))
     finally:
         progress.end()
+    return [found[position] for position in range(len(wanted))]
+
+
+def _spread(wanted: Sequence[WantedImage], jobs: int) -> list[int]:
+    """Return the positions in an order in which neighbours are of different repositories, `jobs` of them in turns.
+
+    A token is for one repository: in the order of the names, all threads would wait for that of the next one. Not in turns over
+    all repositories, because a token may live for a minute.
+    """
+    within: dict[tuple[str, str], list[int]] = {}
+    for position, image in enumerate(wanted):
+        within.setdefault((image.reference.registry, image.reference.repository), []).append(position)
+    groups = list(within.values())
+    turns = (turn for start in range(0, len(groups), jobs) for turn in zip_longest(*groups[start : start + jobs]))
+    return [position for turn in turns for position in turn if position is not None]
 
 
 def _platform_options(platforms: Sequence[Platform]) -> str:

@@ -26,25 +26,31 @@ def lines(file):
     return file.getvalue().splitlines()
 
 
-def test_plain_lines_come_every_ten_seconds_with_rate_and_time_left():
+def test_plain_lines_come_after_two_and_every_ten_seconds_with_rate_and_time_left():
     file, clock = io.StringIO(), Clock()
     plain = Plain(file, clock=clock)
     plain.begin("fetching 2 blobs", 100 * MIB)
-    clock.now = 5
-    plain.advance(5 * MIB)
+    clock.now = 1
+    plain.advance(MIB)
     assert lines(file) == ["fetching 2 blobs: 100.0 MiB"]
-    clock.now = 10
-    plain.advance(5 * MIB)
-    assert lines(file)[1:] == ["fetching 2 blobs: 10.0 MiB of 100.0 MiB, 1.0 MiB/s, 90 s left"]
+    clock.now = 2
+    plain.advance(MIB)
+    assert lines(file)[1:] == ["fetching 2 blobs: 2.0 MiB of 100.0 MiB, 1.0 MiB/s, 98 s left"]
+    clock.now = 11
+    plain.advance(3 * MIB)
+    assert len(lines(file)) == 2
+    clock.now = 12
+    plain.advance(7 * MIB)
+    assert lines(file)[2:] == ["fetching 2 blobs: 12.0 MiB of 100.0 MiB, 1.0 MiB/s, 88 s left"]
     plain.waiting("quay.io asked to wait 30 s")
     plain.waiting("")
     clock.now = 20
     plain.item("sha256:abc", 5)
     plain.item_end("sha256:abc")
     plain.end()
-    assert lines(file)[2:] == [
+    assert lines(file)[3:] == [
         "waiting: quay.io asked to wait 30 s",
-        "fetching 2 blobs: stopped at 10.0 MiB of 100.0 MiB after 20 s",
+        "fetching 2 blobs: stopped at 12.0 MiB of 100.0 MiB after 20 s",
     ]
 
 
