@@ -221,6 +221,14 @@ def position(index: int) -> int:
     return HEADER_SIZE + (index // BLOCK) * (BLOCK_HEADER_SIZE + BLOCK) + BLOCK_HEADER_SIZE + index % BLOCK
 
 
+def raw_spans(offset: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where bytes `start` to `end` of the content of the frame at `offset` are in the file: position and length."""
+    while start < end:
+        length = min(BLOCK - start % BLOCK, end - start)
+        yield offset + position(start), length
+        start += length
+
+
 def raw_frame_header(size: int) -> bytes:
     """Return the frame header for `size` bytes of content."""
     return MAGIC + _DESCRIPTOR_AND_WINDOW + size.to_bytes(8, "little")

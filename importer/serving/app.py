@@ -9,10 +9,9 @@ from __future__ import annotations
 import bisect
 import logging
 import re
-import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -26,17 +25,19 @@ from starlette.responses import Response, StreamingResponse
 
 from common.archive.inventory import lacking_images
 from common.archive.naming import holder_of
-from common.errors import HubError
+from common.errors import ContentError, HubError
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
 from importer.mapping import Closure, MappedImage, Mirror, map_images
+from importer.serving.blobs import ChangedError, ServedBlobs
+from importer.serving.sendfile import SEND_FILE
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from common.archive.inventory import Inventory
     from common.archive.reader import Archive
-    from common.content import Chunks
+    from importer.serving.sendfile import SendFile
 
 
 MAX_PAGE = 1000  # entries of a page, also for clients that ask for no number or a larger one
@@ -81,21 +82,13 @@ class RequestError(Exception):
         return _json({"errors": [error]}, self.status, self.headers)
 
 
-@dataclass(slots=True)
-class _VerifiedBlobs:
-    """Blobs whose digest was verified since the server started."""
-
-    digests: set[Digest] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 class RegistryApp:
     """The archive as an ASGI application, for every client; `authentication.py` restricts it to accounts."""
 
     def __init__(self, archive: Archive, repositories: Repositories) -> None:
         self._archive = archive
         self._repositories = repositories
-        self._verified = _VerifiedBlobs()
+        self._blobs = ServedBlobs(archive)
         self._cached_manifest = lru_cache(_CACHED)(archive.manifest)
         # HEAD of a manifest needs its media type, which is in the document (ADR 0024). Unbounded: a short text for each.
         self._media_type = cache(lambda digest: self._parsed(digest).media_type)
@@ -222,10 +215,7 @@ class RegistryApp:
             headers |= {"Content-Range": f"bytes {first}-{end - 1}/{size}", "Content-Length": str(end - first)}
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
-        # A range is sent unverified: a client that asks for ranges checks the whole itself. All bytes are verified, also when
-        # they are asked for as a range from 0.
-        whole = first == 0 and end == size
-        return StreamingResponse(_stream(self._content(digest) if whole else self._part(digest, first, end)), status, headers)
+        return BlobResponse(self._blobs, digest, (first, end, size), status, headers)
 
     def _manifest(self, digest: Digest) -> bytes:
         """Return a manifest, from the cache unless it is large."""
@@ -250,27 +240,36 @@ class RegistryApp:
             )
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest})
 
-    def _content(self, digest: Digest) -> Iterator[bytes]:
-        """Give all bytes of a blob; the first time with verification."""
-        # `Archive.content` gives the last chunk only if the digest is right, so a damaged blob ends the connection early. Once
-        # verified, a blob is not hashed again: a registry's clients check digests too, and hashing is most of the CPU time.
-        with self._verified.lock:
-            known = digest in self._verified.digests
-        descriptor = self._archive.descriptor(digest)
-        chunks: Chunks = self._archive.read(descriptor) if known else self._archive.content(digest)
-        for chunk in chunks:
-            yield bytes(chunk)  # a copy: the reader uses its buffer again for the next chunk
-        with self._verified.lock:
-            self._verified.digests.add(digest)
 
-    def _part(self, digest: Digest, first: int, end: int) -> Iterator[bytes]:
-        """Give a range of a blob, unverified."""
-        left = end - first
-        for chunk in self._archive.read(self._archive.descriptor(digest), first):
-            yield bytes(chunk[:left])
-            left -= len(chunk)
-            if left <= 0:
-                return
+class BlobResponse(StreamingResponse):
+    """All or a part of a blob: by the kernel from its files where it was verified before, else chunk by chunk."""
+
+    def __init__(
+        self, blobs: ServedBlobs, digest: Digest, part: tuple[int, int, int], status: HTTPStatus, headers: Mapping[str, str]
+    ) -> None:
+        self._blobs, self._digest = blobs, digest
+        self._first, self._end, size = part
+        # A range is sent unverified: a client that asks for ranges checks the whole itself. All bytes are verified, also when
+        # they are asked for as a range from 0.
+        whole = self._first == 0 and self._end == size
+        super().__init__(_stream(blobs.content(digest) if whole else blobs.part(digest, *part[:2])), status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        send_file: SendFile | None = scope.get(SEND_FILE)
+        opened = await run_in_threadpool(self._blobs.opened, self._digest) if send_file is not None else None
+        if send_file is None or opened is None:
+            await super().__call__(scope, receive, send)
+            return
+        with opened:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            try:
+                await send_file(opened.spans(self._first, self._end), self._end - self._first)
+            except (ChangedError, ContentError) as error:
+                raise _truncated(self._blobs.damaged(self._digest, str(error))) from error
+            except OSError as error:
+                raise _truncated(self._blobs.unreadable(self._digest, error)) from error
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -280,11 +279,16 @@ async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in iterate_in_threadpool(chunks):
             yield chunk
     except HubError as error:
-        _LOG.error("%s", error.message)
-        raise TruncatedError from error
+        raise _truncated(error) from error
     finally:
         # A client that goes away leaves the generator suspended, with a volume open.
         await run_in_threadpool(chunks.close)  # type: ignore[attr-defined]
+
+
+def _truncated(error: HubError) -> TruncatedError:
+    """Log why a response cannot be completed."""
+    _LOG.error("%s", error.message)
+    return TruncatedError()
 
 
 def _digest(resource: ResourcePath) -> Digest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import re
 import resource
 import signal
@@ -15,23 +16,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from starlette.concurrency import run_in_threadpool
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common import interruption
 from common.errors import UsageError
 from common.files import write_together, writing
 from importer.serving.app import STRANGER, TruncatedError
+from importer.serving.sendfile import SEND_FILE, FileSender, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from importer.serving.sendfile import Span
 
 
 # Bounds memory: each connection holds one chunk of at most 1 MiB. uvicorn answers further ones with 503.
@@ -195,6 +201,9 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer of the first request, and make room where many connections are held."""
         super().connection_made(transport)
+        # With TLS the bytes are encrypted in this process. Kernel TLS is not for asyncio, whose TLS has no socket of its own.
+        if transport.get_extra_info("sslcontext") is None and hasattr(os, "sendfile"):
+            self.app = self._with_sendfile
         self.since = self.loop.time()
         self._make_room()
         # Abort, not close: closing waits until the client has read the bytes that are written already.
@@ -241,6 +250,45 @@ class TimeoutProtocol(H11Protocol):
         """Stop the stall timer."""
         self._stall_timer = _cancelled(self._stall_timer)
         super().resume_writing()
+
+    async def _with_sendfile(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SEND_FILE] = self.send_file  # in the scope of the cycle, where STRANGER is looked for
+        await self.config.loaded_app(scope, receive, send)
+
+    async def send_file(self, spans: Iterator[Span], size: int) -> None:
+        """Send `size` bytes of the body from files, after the head; nothing where the client is gone. Raises as `turn` does."""
+        if self.transport.is_closing():
+            return
+        # For h11 a body is what has a length (its documentation, *Support for sendfile()*).
+        self.conn.send_with_data_passthrough(h11.Data(data=range(size)))  # type: ignore[arg-type]
+        # The head has to be on its way before: with limits of 0, asyncio resumes writing when its buffer is empty.
+        self.transport.set_write_buffer_limits(0)
+        await self.flow.drain()
+        self.transport.set_write_buffer_limits()
+        if self.transport.is_closing():
+            return
+        # A duplicate: asyncio closes its own when the connection is lost, and another connection would get its number.
+        line = os.dup(self.transport.get_extra_info("socket").fileno())
+        try:
+            await self._send_turns(FileSender(line, spans), line)
+        finally:
+            os.close(line)
+
+    async def _send_turns(self, sender: FileSender, line: int) -> None:
+        while not self.transport.is_closing():
+            progress = await run_in_threadpool(sender.turn)  # which waits for the thread also when it is cancelled
+            if progress is Progress.DONE:
+                return
+            if progress is Progress.GONE:
+                self.transport.abort()
+                return
+            if progress is Progress.BLOCKED:
+                self.pause_writing()  # as asyncio does when its own buffer is full
+                self.loop.add_writer(line, self.resume_writing)
+                try:
+                    await self.flow.drain()  # also when the connection is lost
+                finally:
+                    self.loop.remove_writer(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop both timers, which would hold the connection in memory."""

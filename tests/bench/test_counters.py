@@ -13,12 +13,14 @@ import pytest
 
 from common.archive.inventory import BlobRecord, Encoding
 from common.archive.layout import PlannedBlob, plan_layout
-from common.oci.image import Descriptor, Digest
+from common.oci.image import Descriptor, Digest, digest_of
 from common.oci.media_types import OCI_LAYER_GZIP
 from tests.bench.counting import Counted, counted
 from tests.bench.goods import made
+from tests.fakes.archives import Content, write
 from tests.fakes.factories import image, seed
-from tests.fakes.servers import docker_registry
+from tests.fakes.servers import docker_registry, require
+from tests.fakes.serving import serving
 
 pytestmark = pytest.mark.integration
 MIB = 1024**2
@@ -105,3 +107,25 @@ def _memory(count: int) -> int:
     tracemalloc.stop()
     assert len(records) == count
     return after - before
+
+
+def test_a_verified_blob_is_sent_by_the_kernel_in_steps_of_a_block(tmp_path):
+    """One call for each block of 128 KiB, and one more where the client's buffer was full; no byte of it is read or hashed."""
+    content = made("served", LAYER)
+    write(tmp_path / "out", Content({"quay.io/org/app:v1": [content]}))
+    for volume in (tmp_path / "out").glob("volume-*"):
+        os.utime(volume, (0, 0))
+    trace = tmp_path / "trace"
+    calls = "sendfile,pread64,preadv,preadv2,read,sendto,sendmsg,write"
+    before = (require("strace"), "-D", "-f", "-qq", "-e", f"trace={calls}", "-o", str(trace))
+    with serving(tmp_path / "log", tmp_path / "out", before=before) as server, server.client() as client:
+        path = f"org/app/blobs/{digest_of(content)}"
+        assert client.get(path).content == content
+        told = trace.read_text().count("\n")
+        assert client.get(path).content == content
+        lines = trace.read_text().splitlines()[told:]
+    sent = [line for line in lines if "sendfile(" in line]
+    assert 8 <= len(sent) / (LAYER / MIB) <= 20
+    others = [line for line in lines if "sendfile" not in line]
+    assert len(others) <= 10, "the head, and what wakes the event loop"
+    assert not [line for line in others if "pread" in line]

@@ -8,6 +8,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import h11
 import pytest
 import uvicorn
 from packaging.requirements import Requirement
@@ -26,6 +27,9 @@ class _Transport(asyncio.Transport):
 
     def get_extra_info(self, name, default=None):
         return default
+
+    def write(self, data):
+        pass
 
     def is_closing(self):
         return False
@@ -87,3 +91,33 @@ def test_a_server_ends_when_it_is_asked_to_before_it_runs():
     server = uvicorn.Server(uvicorn.Config(lambda: None, lifespan="off", log_config=None))
     assert server.should_exit is False
     assert "sockets" in inspect.signature(server.run).parameters
+
+
+def test_a_body_is_sent_beside_the_transport_when_its_length_was_said():
+    """`send_file`: `app` is looked up for each request, and h11 counts what has a length."""
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.app = answer_beside
+
+    async def answer_beside(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        protocols[0].conn.send_with_data_passthrough(h11.Data(data=range(5)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    protocols: list[Protocol] = []
+
+    async def check():
+        config = uvicorn.Config(lambda: None, lifespan="off", log_config=None)
+        protocols.append(Protocol(config, ServerState(), {}))
+        transport = _Transport()
+        protocols[0].connection_made(transport)
+        protocols[0].data_received(_REQUEST)
+        await asyncio.gather(*protocols[0].tasks)
+        assert protocols[0].cycle.response_complete
+        assert protocols[0].flow.write_paused is False
+        assert inspect.iscoroutinefunction(protocols[0].flow.drain)
+        protocols[0].timeout_keep_alive_task.cancel()
+
+    asyncio.run(check())

@@ -1,0 +1,87 @@
+"""Sending of parts of files by the kernel (sendfile(2)): their content does not pass through this process."""
+
+from __future__ import annotations
+
+import os
+import select
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from common.archive.direct_io import UNSUPPORTED
+from common.errors import ContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    # An open file, a position in it, and a number of bytes.
+    Span = tuple[int, int, int]
+    # Sends so many bytes of a response's body.
+    SendFile = Callable[[Iterator[Span], int], Awaitable[None]]
+
+
+# Key of a scope whose connection can do this; the server sets it (`server.py`).
+SEND_FILE = "hub_airgap.send_file"
+# Threads are few, and so a transfer has one only for a turn: as long as its client takes what is sent, up to so many bytes.
+_TURN = 4 * 1024 * 1024
+_TAKEN_MS = 5  # a client that takes nothing for so long is waited for without a thread
+_COPIED = 256 * 1024  # bytes at once where the kernel cannot
+
+
+class Progress(Enum):
+    """How a turn ended."""
+
+    DONE = auto()
+    MORE = auto()
+    BLOCKED = auto()
+    GONE = auto()
+
+
+class FileSender:
+    """Spans of files on their way to one client, on a socket that does not block."""
+
+    def __init__(self, line: int, spans: Iterator[Span]) -> None:
+        self._line = line
+        self._spans = spans
+        self._file = self._position = self._left = 0
+        self._copies = False
+        self._writable = select.poll()
+        self._writable.register(line, select.POLLOUT)
+
+    def turn(self) -> Progress:
+        """Send what the client takes. Raises OSError of a file, ContentError where one ends, and as the spans do."""
+        end = _TURN
+        while end > 0:
+            if not self._left:
+                span = next(self._spans, None)
+                if span is None:
+                    return Progress.DONE
+                self._file, self._position, self._left = span
+            try:
+                sent = self._send()
+            except BlockingIOError:
+                if not self._writable.poll(_TAKEN_MS):
+                    return Progress.BLOCKED
+                continue
+            except OSError:
+                # The error of a file, or of the connection? One that was lost (reset, timeout) is hung up.
+                if any(events & (select.POLLERR | select.POLLHUP) for _, events in self._writable.poll(0)):
+                    return Progress.GONE
+                raise
+            if not sent:
+                raise ContentError(f"the file ends at byte {self._position}, wanted {self._position + self._left}")
+            self._position += sent
+            self._left -= sent
+            end -= sent
+        return Progress.MORE
+
+    def _send(self) -> int:
+        if not self._copies:
+            try:
+                return os.sendfile(self._line, self._file, self._position, self._left)
+            except OSError as error:
+                # Some file systems cannot (FUSE and network ones of older kernels), and filters of containers forbid it.
+                if error.errno not in UNSUPPORTED:
+                    raise
+                self._copies = True
+        content = os.pread(self._file, min(self._left, _COPIED), self._position)
+        return os.write(self._line, content) if content else 0
