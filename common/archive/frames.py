@@ -223,10 +223,12 @@ def position(index: int) -> int:
 
 def raw_spans(offset: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield where bytes `start` to `end` of the content of the frame at `offset` are in the file: position and length."""
+    at = offset + position(start)
     while start < end:
         length = min(BLOCK - start % BLOCK, end - start)
-        yield offset + position(start), length
+        yield at, length
         start += length
+        at += length + BLOCK_HEADER_SIZE
 
 
 def raw_frame_header(size: int) -> bytes:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Key of a scope whose connection can do this; the server sets it (`server.py`).
 SEND_FILE = "hub_airgap.send_file"
 # Threads are few, and so a transfer has one only for a turn: as long as its client takes what is sent, up to so many bytes.
-_TURN = 4 * 1024 * 1024
-_TAKEN_MS = 5  # a client that takes nothing for so long is waited for without a thread
+_TURN = 16 * 1024 * 1024
+_TAKEN_MS = 20
 _COPIED = 256 * 1024  # bytes at once where the kernel cannot
 
 
@@ -43,7 +43,7 @@ class FileSender:
         self._line = line
         self._spans = spans
         self._file = self._position = self._left = 0
-        self._copies = False
+        self._send: Callable[[int, int, int, int], int] = os.sendfile
         self._writable = select.poll()
         self._writable.register(line, select.POLLOUT)
 
@@ -57,16 +57,20 @@ class FileSender:
                     return Progress.DONE
                 self._file, self._position, self._left = span
             try:
-                sent = self._send()
+                sent = self._send(self._line, self._file, self._position, self._left)
             except BlockingIOError:
                 if not self._writable.poll(_TAKEN_MS):
                     return Progress.BLOCKED
                 continue
-            except OSError:
+            except OSError as error:
                 # The error of a file, or of the connection? One that was lost (reset, timeout) is hung up.
                 if any(events & (select.POLLERR | select.POLLHUP) for _, events in self._writable.poll(0)):
                     return Progress.GONE
-                raise
+                # Some file systems cannot (FUSE and network ones of older kernels), and filters of containers forbid it.
+                if error.errno not in UNSUPPORTED or self._send is _copy:
+                    raise
+                self._send = _copy
+                continue
             if not sent:
                 raise ContentError(f"the file ends at byte {self._position}, wanted {self._position + self._left}")
             self._position += sent
@@ -74,14 +78,8 @@ class FileSender:
             end -= sent
         return Progress.MORE
 
-    def _send(self) -> int:
-        if not self._copies:
-            try:
-                return os.sendfile(self._line, self._file, self._position, self._left)
-            except OSError as error:
-                # Some file systems cannot (FUSE and network ones of older kernels), and filters of containers forbid it.
-                if error.errno not in UNSUPPORTED:
-                    raise
-                self._copies = True
-        content = os.pread(self._file, min(self._left, _COPIED), self._position)
-        return os.write(self._line, content) if content else 0
+
+def _copy(line: int, file: int, position: int, size: int) -> int:
+    """Do what sendfile(2) does, through this process."""
+    content = os.pread(file, min(size, _COPIED), position)
+    return os.write(line, content) if content else 0

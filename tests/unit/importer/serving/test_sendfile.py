@@ -437,11 +437,11 @@ def test_errors_of_files_are_told_from_those_of_connections(tmp_path):
 
 
 def test_a_transfer_gives_its_thread_back(tmp_path):
-    """After 4 MiB, and at once where the client takes nothing."""
+    """After 16 MiB, and at once where the client takes nothing."""
     (tmp_path / "in").write_bytes(WHOLE)
     source = os.open(tmp_path / "in", os.O_RDONLY)
     sink = os.open("/dev/null", os.O_WRONLY)
-    sender = FileSender(sink, iter([(source, at, 1 << 20) for at in range(5)]))
+    sender = FileSender(sink, iter([(source, at, 1 << 20) for at in range(17)]))
     assert [sender.turn(), sender.turn()] == [Progress.MORE, Progress.DONE]
     os.close(sink)
     ours, theirs = socket.socketpair()
