@@ -5,6 +5,7 @@ Requests are counted in tests/integration/test_request_counts.py.
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
