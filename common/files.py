@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from common.errors import HubError, InUseError, MediumGoneError, SpaceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import BinaryIO
 
 
@@ -129,6 +129,12 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_parts_atomic(path: Path, parts: Iterable[bytes]) -> None:
+    """Replace `path` as `write_atomic` does with content that is made while it is written."""
+    with _named(path), replacing(path) as file:
+        file.writelines(parts)
 
 
 def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:

@@ -20,7 +20,7 @@ from common.errors import ContentError
 from common.oci.compression import MAX_WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from common.archive.inventory import Piece
     from common.archive.location import Place
@@ -51,6 +51,15 @@ def compress(content: bytes) -> bytes:
     frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(content)
     # zstandard allocates as many bytes as the content has and keeps them all; a copy is as small as the frame.
     return bytes(memoryview(frame))
+
+
+def compress_parts(parts: Iterable[bytes], size: int) -> bytes:
+    """Return one frame of `size` bytes that come in parts; the same bytes for the same content, in whatever parts it comes.
+
+    Of content of megabytes it is not the frame that `compress` makes: matches are found in a copy of a window of it.
+    """
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compressobj(size=size)
+    return b"".join([*map(compressor.compress, parts), compressor.flush()])
 
 
 def content_bound(stored: int) -> int:

@@ -103,6 +103,10 @@ class ProblemCode(_OpenEnum):
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 
 
+# The records of which there is one for each blob and more have `gc=False`: none refers to an object that could refer to it, and
+# each is 16 bytes smaller.
+
+
 class _Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Base of all records: frozen, camelCase in JSON, absent when default."""
 
@@ -206,7 +210,7 @@ class ImageRecord(msgspec.Struct, frozen=True, rename="camel"):
     target_tag: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class ManifestRecord(_Record, frozen=True):
+class ManifestRecord(_Record, frozen=True, gc=False):
     """A manifest or index in the metadata region: what it needs."""
 
     media_type: str
@@ -216,7 +220,7 @@ class ManifestRecord(_Record, frozen=True):
     subject: Digest | None = None
 
 
-class Piece(_Record, frozen=True):
+class Piece(_Record, frozen=True, gc=False):
     """Location of bytes of a blob: `offset` is that of the content frame's magic, `stored` the length of that frame."""
 
     volume: int
@@ -232,7 +236,7 @@ class Encoding(StrEnum):
     ZSTD = "zstd"
 
 
-class BlobRecord(msgspec.Struct, frozen=True, rename={"media_type": "mediaType", "in_": "in"}, omit_defaults=True):
+class BlobRecord(msgspec.Struct, frozen=True, rename={"media_type": "mediaType", "in_": "in"}, omit_defaults=True, gc=False):
     """A blob: in this archive (`encoding`, `pieces`), in an earlier one (`in`), or `missing` with a problem code."""
 
     size: int

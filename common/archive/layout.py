@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 VOLUME_ROOM = 512
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedBlob:
+class PlannedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob to be carried. `stored` is the length of its content frame when the encoding is zstd."""
 
     descriptor: Descriptor
@@ -45,7 +44,7 @@ class PlannedBlob:
     stored: int | None = None
 
 
-class PlacedBlob(msgspec.Struct, frozen=True):
+class PlacedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob and its places. A blob that was cut is raw: only whole raw blocks have a known position."""
 
     descriptor: Descriptor

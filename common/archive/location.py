@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from common import files
 from common.errors import ContentError, UsageError
-from common.files import write_atomic
+from common.files import write_atomic, write_parts_atomic
 from common.oci.reference import local_path
 from common.storage.location import SCHEME, S3File, S3Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from common.archive.direct_io import File
 
@@ -98,3 +98,11 @@ def write(place: Place, content: bytes) -> None:
         place.write(content)
     else:
         write_atomic(place, content)
+
+
+def write_parts(place: Place, parts: Iterable[bytes]) -> None:
+    """Write or replace a file as `write` does, without holding all of it where it is in a file system."""
+    if isinstance(place, S3Location):
+        place.write(b"".join(parts))
+        return
+    write_parts_atomic(place, parts)

@@ -7,6 +7,7 @@ This module writes it; `common.archive.reader` reads it.
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from common.oci import media_types
 from common.oci.image import Digest, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 # The grammar of names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
@@ -62,13 +63,23 @@ def build(
     index_json: bytes, manifests: Mapping[Digest, bytes], inventory_json: bytes, signature: bytes | None = None
 ) -> Region:
     """Return the region: index, manifests in the given order, inventory, its signature. Same input, same bytes."""
-    before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
-    content = frames.compress(inventory_json)
-    if len(inventory_json) > frames.content_bound(len(content)):
-        content = frames.long_raw_frame(
-            inventory_json
-        )  # not compressed: readers bound the content of so short a frame (ADR 0030)
-    rest = bytes(padding(len(inventory_json)))
+    return build_in_parts(index_json, manifests, lambda: [inventory_json], signature)
+
+
+def build_in_parts(
+    index_json: bytes,
+    manifests: Mapping[Digest, bytes],
+    inventory_json: Callable[[], Iterable[bytes]],
+    signature: bytes | None = None,
+) -> Region:
+    """Return the same region for an inventory that comes in parts, each time that it is asked for (ADR 0086)."""
+    size = sum(map(len, inventory_json()))
+    before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, size))]
+    content = frames.compress_parts(inventory_json(), size)
+    if size > frames.content_bound(len(content)):
+        # Not compressed: readers bound the content of so short a frame (ADR 0030).
+        content = frames.long_raw_frame(b"".join(inventory_json()))
+    rest = bytes(padding(size))
     if signature is not None:
         rest += tar_header(inventory_file.SIGNATURE_NAME, len(signature)) + padded(signature)
     after = [frames.compress(rest)] if rest else []
@@ -121,10 +132,13 @@ def index_json(images: Iterable[ImageRecord], manifests: Mapping[Digest, Manifes
     Nothing in it depends on the host or on the order of `images`.
     """
     named = sorted({(ref_name(i.source, i.digest), i.digest) for i in images if i.digest is not None and i.digest in manifests})
-    # Each descriptor on its own: all of them as dictionaries would take several times their bytes.
-    rows = b",".join([_descriptor(name, digest, manifests[digest]) for name, digest in named])
-    head = encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []})
-    return head.replace(b"[]", b"[%s]" % rows)
+    # One after the other: all of them as dictionaries would take several times their bytes.
+    made = io.BytesIO()
+    made.write(encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []})[: -len("]}")])
+    for number, (name, digest) in enumerate(named):
+        made.write((b"," if number else b"") + _descriptor(name, digest, manifests[digest]))
+    made.write(b"]}")
+    return made.getvalue()
 
 
 def _descriptor(name: str, digest: Digest, record: ManifestRecord) -> bytes:

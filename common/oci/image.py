@@ -102,8 +102,10 @@ class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
 MAX_SIZE = 1 << 42
 
 
-class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Reference to content (OCI content descriptor). Unknown fields are left out; the raw document keeps them."""
+
+    # gc=False: it refers to no object that could refer to it, and there are hundreds of thousands.
 
     media_type: str
     digest: Digest
@@ -120,6 +122,9 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 MAX_MANIFEST_SIZE = 16 * 1024 * 1024
 MAX_CHILDREN = 10_000
 _SCHEMA_2 = 2
+
+
+_NONE: dict[str, str] = {}  # of all descriptors without annotations; never changed
 
 
 # Every field but digest and size may be null: for a Go program null and absent are the same.
@@ -142,7 +147,7 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
             Digest(sys.intern(self.digest)),
             self.size,
             self.platform,
-            self.annotations or {},
+            self.annotations or _NONE,
             self.artifact_type or "",
             self.urls or (),
         )
@@ -232,7 +237,7 @@ def parse(raw: bytes, media_type: str = "") -> Document:
     wire = _decode(raw, digest)
     given = media_type.partition(";")[0].strip().lower()
     _refuse_schema_1(wire, given, digest)
-    kind = wire.media_type or _oci_type(wire, given)  # not the server's Content-Type first (ADR 0024)
+    kind = sys.intern(wire.media_type or _oci_type(wire, given))  # not the server's Content-Type first (ADR 0024)
     # A document with the fields of both could be an image for one program and an index for the next (CVE-2021-41190): its type
     # decides.
     if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from common.log import SECRETS
 from common.text import counted, is_visible
 
 _HERE = Path(__file__).parent
+_PIECES = 1000  # texts of a template that are encoded at once
 _PRINTED = 140  # characters of the foot of a printed page; a digest has 71
 _MONTHS = (  # not by strftime, whose names are those of the locale
     *("January", "February", "March", "April", "May", "June", "July"),
@@ -34,8 +37,12 @@ def render(directory: Path, name: str, *, printed: str, **context: Any) -> bytes
 
     `printed`: the text at the foot of each printed page, before its number.
     """
-    text = _environment(directory).get_template(name).render(context | _resources(_paper(printed)))
-    return text.encode()
+    pieces = _environment(directory).get_template(name).generate(context | _resources(_paper(printed)))
+    page = io.BytesIO()
+    # Some at a time: a row of a table is made of dozens of texts, which take several times its bytes.
+    while some := list(islice(pieces, _PIECES)):
+        page.write("".join(some).encode())
+    return page.getvalue()
 
 
 def _paper(printed: str) -> str:

@@ -71,15 +71,15 @@ class ArchiveSpec:
 
     def inventory(self, lost: Mapping[Digest, HubError]) -> Inventory:
         """Return the inventory of an archive without the blobs `lost`."""
-        # `elsewhere` are blobs of an increment that an earlier archive carries.
-        blobs = self.layout.blob_records() | dict(self.plan.elsewhere)
-        return self._inventory(blobs | {digest: _missing(blobs[digest]) for digest in lost}, self.layout.volumes, lost)
+        blobs = self.layout.blob_records()
+        blobs.update(self.plan.elsewhere)  # blobs of an increment that an earlier archive carries
+        blobs.update({digest: _missing(blobs[digest]) for digest in lost})
+        return self._inventory(blobs, self.layout.volumes, lost)
 
     def closing(self, lost: Mapping[Digest, HubError], sign: Sign | None) -> Closing:
         """Return the bytes that close the archive, without the blobs `lost`."""
         inventory = self.inventory(lost)
-        manifests = {digest: document.raw for digest, document in self.plan.documents.items()}
-        return Closing(inventory, manifests, index_json(inventory.images, inventory.manifests), sign)
+        return Closing(inventory, self.plan.documents, index_json(inventory.images, inventory.manifests), sign)
 
     def _inventory(
         self, blobs: dict[Digest, BlobRecord], volumes: tuple[VolumeRecord, ...], lost: Mapping[Digest, HubError]
@@ -93,7 +93,7 @@ class ArchiveSpec:
             requires=self.plan.requires,
             catalogs=self.plan.catalogs,
             images=tuple(_settled(image, damaged) for image in self.plan.images),
-            manifests=self.plan.manifest_records(),
+            manifests=dict(self.plan.manifests),
             blobs=blobs,
             volumes=volumes,
             # Texts of registries are cut to the reserved room: a long message must not break the layout.

@@ -14,6 +14,7 @@ import shutil
 import stat
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -24,11 +25,11 @@ from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, PlacedBlob
 from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
-from common.files import locked, read_limited, sync_directory, write_atomic
+from common.files import locked, read_limited, sync_directory, write_atomic, write_parts_atomic
 from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 # their places (`resume.py`), so nothing depends on the order in which the two become durable.
 
 MAX_SIZE = 1024 * 1024 * 1024
+_PART = 1000  # blobs that are encoded at once
 _TYPE = "application/vnd.hub-airgap.journal.v1+json"
 _LOG = logging.getLogger(__name__)
 
@@ -53,12 +55,23 @@ _JOURNAL = msgspec.json.Decoder(_Journal)
 
 def write_journal(path: Path, layout: Layout) -> None:
     """Write the journal of a layout; durable when this returns. Raises OSError."""
-    write_atomic(path, encode_journal(layout))
+    write_parts_atomic(path, _journal_parts(layout))
 
 
 def encode_journal(layout: Layout) -> bytes:
     """Return the bytes of a journal. Same layout, same bytes."""
-    return msgspec.json.encode(_Journal(_TYPE, layout.volumes, layout.reserve, list(layout.blobs.values()))) + b"\n"
+    return b"".join(_journal_parts(layout))
+
+
+def _journal_parts(layout: Layout) -> Iterator[bytes]:
+    """Yield the same bytes in parts: all of them take a third of a KiB for each blob."""
+    head = msgspec.json.encode(_Journal(_TYPE, layout.volumes, layout.reserve, []))
+    yield head[: -len("]}")]
+    blobs, lead = iter(layout.blobs.values()), b""
+    while some := list(islice(blobs, _PART)):
+        yield lead + msgspec.json.encode(some)[1:-1]
+        lead = b","
+    yield b"]}\n"
 
 
 def read_journal(path: Path) -> Layout | None:
@@ -144,9 +157,9 @@ class OutputDirectory:
         """Decide how to continue, and write the journal. The process may be killed after any step."""
         found = require_free(self.path)
         self._admit(self.path)
-        wanted, mine = encode_journal(self._layout), self.path / JOURNAL_NAME
+        mine = self.path / JOURNAL_NAME
         # Byte for byte: the same layout is always encoded to the same bytes.
-        self.resumes = _holds(mine, wanted)
+        self.resumes = _holds(mine, _journal_parts(self._layout))
         if not self.resumes:
             if self._joined:
                 raise UsageError(
@@ -154,7 +167,7 @@ class OutputDirectory:
                 )
             if found:
                 self._set_aside(found)
-            write_atomic(mine, wanted)
+            write_journal(mine, self._layout)
         for name in found if self.resumes else ():
             if not self._is_kept(name) or not is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and reports are made again; a link would lead a write elsewhere
@@ -177,7 +190,7 @@ class OutputDirectory:
         mine = self.path / JOURNAL_NAME
         raw = read_limited(mine, MAX_SIZE, "It was written by no export: choose another --output.")
         places = [self.path / f"{EARLIER}{number:02d}" for number in range(_MAX_EARLIER)]
-        begun = [place for place in places if _holds(place / JOURNAL_NAME, raw)]
+        begun = [place for place in places if _holds(place / JOURNAL_NAME, [raw])]
         free = [place for place in places if not place.exists()]
         if not begun and not free:
             raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
@@ -201,9 +214,12 @@ def tidy_finished(path: Path) -> None:
             _tidy(path)
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    """Say whether a file has the content, byte for byte; a huge one is not read."""
-    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+def _holds(path: Path, content: Iterable[bytes]) -> bool:
+    """Say whether a file has the content, byte for byte; it is read as far as it is the same."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return all(file.read(len(part)) == part for part in content) and not file.read(1)
 
 
 def _tidy(path: Path) -> None:

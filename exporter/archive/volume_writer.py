@@ -292,7 +292,8 @@ class Closing:
 
     def region(self) -> metadata.Region:
         """Return the metadata region of every volume."""
-        return metadata.build(self.index_json, self.manifests, inventory_file.encode(self.inventory), self.signature)
+        inventory = partial(inventory_file.parts, self.inventory)
+        return metadata.build_in_parts(self.index_json, self.manifests, inventory, self.signature)
 
     def complete(self, place: Place, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
         """Write the files next to the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
@@ -300,7 +301,8 @@ class Closing:
         `further` gives name and content of more files (the report), for the checksums of all others.
         """
         signed = {inventory_file.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
-        files = _written(place, {inventory_file.NAME: inventory_file.encode(self.inventory), **signed})
+        location.write_parts(place / inventory_file.NAME, inventory_file.parts(self.inventory))
+        files = {inventory_file.NAME: hex_of(self.identity), **_written(place, signed)}
         sums = {**volumes, **files}
         beside = further(sums) if further else {}
         listed = checksums.render(sums | _written(place, beside))

@@ -226,6 +226,7 @@ class VolumesWriter:
             if placed.descriptor.digest in self._settled:
                 return
             self._settled.add(placed.descriptor.digest)
+            self._doubted.discard(placed.descriptor.digest)
         for piece in placed.pieces:
             if self._volume(piece).settle(*extent(piece)):
                 self._hash_later(self._volume(piece))

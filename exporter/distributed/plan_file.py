@@ -24,7 +24,8 @@ from common.oci.reference import Reference
 from common.serialization import UNDECODABLE
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers.opening import LOCAL
-from exporter.plan.plan import ExportPlan
+from exporter.plan.packed import PackedManifests
+from exporter.plan.plan import ExportPlan, manifest_records
 from exporter.report.facts import Facts
 from exporter.settings import ArchiveTerms
 
@@ -89,7 +90,7 @@ def making_of(spec: ArchiveSpec, facts: Facts) -> dict[str, Any]:
         _Making(
             spec.terms.volume_size,
             str(spec.terms.parity),
-            tuple(_Raw(document.media_type, document.raw) for document in plan.documents.values()),
+            tuple(_Raw(plan.manifests[digest].media_type, raw) for digest, raw in plan.documents.items()),
             tuple(_blob(blob, plan) for blob in plan.blobs),
             dict(plan.held),
             facts,
@@ -154,7 +155,8 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     plan = ExportPlan(
         catalogs=inventory.catalogs,
         images=inventory.images,
-        documents=documents,
+        manifests=manifest_records(documents, {digest: digest for digest in documents}),
+        documents=PackedManifests((digest, document.raw) for digest, document in documents.items()),
         blobs=tuple(PlannedBlob(blob.descriptor, blob.encoding, blob.stored) for blob in making.blobs),
         places={blob.descriptor.digest: tuple(map(Reference.parse, blob.places)) for blob in making.blobs},
         held=making.held,
@@ -166,11 +168,11 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
         bases=inventory.known_bases,
     )
     # Stated twice in the file, for `diff` and for `create`: both have to agree.
-    if plan.manifest_records() != inventory.manifests:
+    if plan.manifests != inventory.manifests:
         raise ContentError("it has not just the manifests that it lists")
     if plan.blob_records() != inventory.blobs or len(plan.places) != len(plan.blobs):
         raise ContentError("it has not just the blobs that it lists")
-    _check_blobs(plan, {digest: record.size for digest, record in inventory.blobs.items()})
+    _check_blobs(plan, _needed(documents.values()), {digest: record.size for digest, record in inventory.blobs.items()})
     _check_roots(plan)
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
@@ -182,9 +184,8 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     return spec
 
 
-def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
-    """Raise ContentError unless blobs and `sizes` are those of the manifests, and the held ones match their digests."""
-    needed = _needed(plan.documents.values())
+def _check_blobs(plan: ExportPlan, needed: Mapping[Digest, set[int]], sizes: Mapping[Digest, int]) -> None:
+    """Raise ContentError unless blobs and `sizes` are those `needed` by manifests, and the held ones match their digests."""
     if needed.keys() != sizes.keys():
         raise ContentError("it has not just the blobs that its manifests need")
     for digest, size in sizes.items():

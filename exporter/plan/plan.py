@@ -27,6 +27,7 @@ from common.archive.layout import PlannedBlob
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Document, Index, Manifest
 from common.oci.reference import Reference
+from exporter.plan.packed import PackedManifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,13 +46,15 @@ NO_GRAPH = UpdateGraphRecord()
 class ExportPlan:
     """A plan. `blobs` in the order of the archive; `held` are blobs that exist in memory only; `places`: sources of each blob.
 
+    `manifests` are the records of manifests and indexes in the inventory, `documents` the bytes of each as they were received.
     `elsewhere`: blobs that are left out, with their holders; `requires`: the earlier archives among the holders;
     `bases`: names and dates of the holders, as far as they are known.
     """
 
     catalogs: tuple[CatalogRecord, ...]
     images: tuple[ImageRecord, ...]
-    documents: Mapping[Digest, Document]
+    manifests: Mapping[Digest, ManifestRecord]
+    documents: Mapping[Digest, bytes]
     blobs: tuple[PlannedBlob, ...]
     places: Mapping[Digest, tuple[Reference, ...]]
     held: Mapping[Digest, bytes]
@@ -69,18 +72,10 @@ class ExportPlan:
 
     def needs(self, digest: Digest) -> Iterator[Digest]:
         """Yield the blobs of a document and of all documents that it references."""
-        document = self.documents[digest]
-        if isinstance(document, Manifest):
-            yield from (blob.digest for blob in document.blobs)
-            return
-        for child in document.manifests:
-            # Children of platforms that were left out have no document here.
-            if child.digest in self.documents:
-                yield from self.needs(child.digest)
-
-    def manifest_records(self) -> dict[Digest, ManifestRecord]:
-        """Return the inventory's `manifests`."""
-        return {digest: _record(document, self.documents) for digest, document in self.documents.items()}
+        record = self.manifests[digest]
+        yield from record.blobs
+        for child in record.manifests:  # without those of platforms that were left out
+            yield from self.needs(child)
 
     def blob_records(self) -> dict[Digest, BlobRecord]:
         """Return the inventory's `blobs`, with empty positions for blobs of this archive: the layout fills them in."""
@@ -98,14 +93,18 @@ def make_plan(
     problems: Iterable[Problem],
 ) -> ExportPlan:
     """Return the plan for resolved images; those that could not be resolved are in it as incomplete."""
-    documents = {d.digest: d for image in images if image.tree for d in image.tree.documents}
+    documents = dict(sorted({d.digest: d for image in images if image.tree for d in image.tree.documents}.items()))
+    blobs = tuple(_planned(blob, held) for blob in _ordered(images))
+    # One text for each digest, which up to hundreds of manifests and repositories name.
+    shared = {digest: digest for digest in (*(blob.descriptor.digest for blob in blobs), *documents)}
     found = tuple(problem for image in images if (problem := image.problem))
     return ExportPlan(
         catalogs=tuple(catalogs),
         images=tuple(_image_record(image) for image in images),
-        documents=dict(sorted(documents.items())),
-        blobs=tuple(_planned(blob, held) for blob in _ordered(images)),
-        places=_places(images),
+        manifests=manifest_records(documents, shared),
+        documents=PackedManifests((digest, document.raw) for digest, document in documents.items()),
+        blobs=blobs,
+        places=_places(images, shared),
         held=held,
         problems=tuple(dict.fromkeys((*problems, *found))),
     )
@@ -150,14 +149,18 @@ def _planned(blob: Descriptor, held: Mapping[Digest, bytes]) -> PlannedBlob:
     )
 
 
-def _places(images: Sequence[ResolvedImage]) -> dict[Digest, tuple[Reference, ...]]:
-    """Return the source repositories of each blob."""
+def _places(images: Sequence[ResolvedImage], shared: Mapping[Digest, Digest]) -> dict[Digest, tuple[Reference, ...]]:
+    """Return the source repositories of each blob; blobs of the same repositories share one tuple."""
     places: dict[Digest, dict[Reference, None]] = {}
+    repositories: dict[Reference, Reference] = {}
     for image in images:
-        repository = Reference(image.wanted.reference.registry, image.wanted.reference.repository)
+        named = Reference(image.wanted.reference.registry, image.wanted.reference.repository)
+        repository = repositories.setdefault(named, named)
         for blob in image.tree.blobs if image.tree else ():
-            places.setdefault(blob.digest, {})[repository] = None
-    return {digest: tuple(sorted(found)) for digest, found in places.items()}
+            places.setdefault(shared[blob.digest], {})[repository] = None
+    known: dict[tuple[Reference, ...], tuple[Reference, ...]] = {}
+    sorted_places = ((digest, tuple(sorted(found))) for digest, found in places.items())
+    return {digest: known.setdefault(found, found) for digest, found in sorted_places}
 
 
 def _image_record(image: ResolvedImage) -> ImageRecord:
@@ -179,12 +182,18 @@ def _image_record(image: ResolvedImage) -> ImageRecord:
     )
 
 
-def _record(document: Document, carried: Mapping[Digest, Document]) -> ManifestRecord:
+def manifest_records(documents: Mapping[Digest, Document], shared: Mapping[Digest, Digest]) -> dict[Digest, ManifestRecord]:
+    """Return the inventory's `manifests`, with digests in the texts of `shared`."""
+    return {digest: _record(document, documents, shared) for digest, document in documents.items()}
+
+
+def _record(document: Document, carried: Mapping[Digest, Document], shared: Mapping[Digest, Digest]) -> ManifestRecord:
     subject = document.subject.digest if document.subject else None
     size = len(document.raw)
     if isinstance(document, Manifest):
-        return ManifestRecord(document.media_type, size, blobs=tuple(b.digest for b in document.blobs), subject=subject)
+        blobs = tuple(shared.get(blob.digest, blob.digest) for blob in document.blobs)
+        return ManifestRecord(document.media_type, size, blobs=blobs, subject=subject)
     assert isinstance(document, Index)
     # An index may list a manifest twice, for two platforms.
-    children = tuple(dict.fromkeys(m.digest for m in document.manifests if m.digest in carried))
+    children = tuple(dict.fromkeys(shared[m.digest] for m in document.manifests if m.digest in carried))
     return ManifestRecord(document.media_type, size, manifests=children, subject=subject)
