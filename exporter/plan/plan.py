@@ -195,5 +195,5 @@ def _record(document: Document, carried: Mapping[Digest, Document], shared: Mapp
         return ManifestRecord(document.media_type, size, blobs=blobs, subject=subject)
     assert isinstance(document, Index)
     # An index may list a manifest twice, for two platforms.
-    children = tuple(dict.fromkeys(shared[m.digest] for m in document.manifests if m.digest in carried))
+    children = tuple(dict.fromkeys(shared.get(m.digest, m.digest) for m in document.manifests if m.digest in carried))
     return ManifestRecord(document.media_type, size, manifests=children, subject=subject)

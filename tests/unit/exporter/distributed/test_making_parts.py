@@ -30,6 +30,7 @@ from exporter.cli import listing
 from exporter.context import ExportContext
 from exporter.distributed import finishing, part, part_directory, plan_file
 from exporter.imageset.model import ImageSet
+from exporter.plan.plan import manifest_records
 from exporter.report.page import Report
 from exporter.report.preview import Preview
 from exporter.settings import ExportSettings, Making
@@ -76,7 +77,8 @@ def plans(tmp_path_factory):
     content = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": layers}
     document = parse(encode(content), media_types.OCI_MANIFEST)
     catalogs = tuple(replaced(catalog, image=document.digest) for catalog in made.plan.catalogs)
-    carried = {"documents": {document.digest: document}, "blobs": tuple(map(PlannedBlob, blobs))}
+    records = manifest_records({document.digest: document}, {})
+    carried = {"manifests": records, "documents": {document.digest: document.raw}, "blobs": tuple(map(PlannedBlob, blobs))}
     made = replace(made, plan=replace(made.plan, catalogs=catalogs, images=(), places={}, held={}, **carried))
     return [planned_at(made, created) for created in ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00Z")]
 
