@@ -139,7 +139,7 @@ def catalog(tmp_path_factory):
     return shared_both(tmp_path_factory)["file-based"]
 
 
-@pytest.mark.parametrize("hold_after", [1, *more([20_000, 60_000, 120_000])])
+@pytest.mark.parametrize("hold_after", more([1, 20_000, 60_000, 120_000]))
 def test_deploy_while_the_api_server_does_not_answer(catalog, tmp_path, hold_after):
     with FakeCluster("4.18", tls=False) as cluster, FakeRegistry() as mirror:
         site = Site(cluster, mirror, catalog, tmp_path)
