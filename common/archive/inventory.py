@@ -87,6 +87,7 @@ class ProblemCode(_OpenEnum):
     UPDATE_RISK = "update-risk"  # an update path has a step that is not recommended for every cluster
     RELEASE_UNVERIFIED = "release-unverified"  # a release is carried without a verified signature, as asked
     RELEASE_UNREADABLE = "release-unreadable"  # the payload of a release cannot be read, or contradicts itself
+    NODES_LARGE = "node-configuration-large"  # mirror rules near what a MachineConfig can have
     HOSTED_RULES = "hosted-rules"  # more mirror rules than a HostedCluster takes
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
-    from importer.cluster.node_size import NodeSize
     from importer.cluster.record import ImportedArchive
     from importer.cluster.resources.build import Built
+    from importer.cluster.resources.node_configuration import NodeSize
     from importer.cluster.updates.outlook import Update
     from importer.configure.applied import Applied
     from importer.configure.operators import Survey
@@ -58,12 +58,14 @@ _FIELDS_SHOWN = 3  # of one object that undo restores
 
 def render_document(paths: Sequence[Path], built: Built) -> Document:
     """Return the JSON of `render`."""
-    return {"files": [str(path) for path in paths], "problems": built.problems, "notes": built.notes}
+    size = _node_document(built.node_size)
+    return {"files": [str(path) for path in paths], "problems": built.problems, "notes": built.notes, "nodeConfiguration": size}
 
 
 def render_table(paths: Sequence[Path], built: Built, archive: str) -> list[str]:
     """Return `render` for people; `archive`: its label."""
-    return [*problem_lines(built.problems), *_noted(built.notes), f"files for {archive}:", *map(str, paths)]
+    size = [built.node_size.line] if built.node_size else []
+    return [*problem_lines(built.problems), *_noted(built.notes), *size, f"files for {archive}:", *map(str, paths)]
 
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:

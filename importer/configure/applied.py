@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importer.cluster.api.discovery import ClusterIdentity
     from importer.cluster.apply import ApplyResult
     from importer.cluster.finding import Finding
-    from importer.cluster.node_size import NodeSize
+    from importer.cluster.resources.node_configuration import NodeSize
     from importer.cluster.updates.outlook import Update
     from importer.configure.running import Outcome
     from importer.operators.table import Row

@@ -198,8 +198,8 @@ def _preflight(client: ClusterClient, plan: ClusterPlan, archive: Archive, clust
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
-    node_size = plan.node_size()
-    findings += node_size.findings() if node_size else ()
+    node_size, near = plan.node_size()
+    findings += near
     would_pull, untestable = announced(client, plan) if cluster.pull_test else ("", ())
     findings += untestable
     return Applied(

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from importer.cluster import apply as applying
+from importer.cluster import node_size
 from importer.cluster.api.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.apply import ApplyResult
-from importer.cluster.node_size import foresee as foresee_size
 from importer.cluster.record import ImportedArchive, PullImage, Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
     from common.archive.reader import Archive
     from importer.cluster.api.client import ClusterClient
+    from importer.cluster.finding import Finding
     from importer.cluster.kinds import Resource
-    from importer.cluster.node_size import NodeSize
     from importer.cluster.preflight import Intent
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions
     from importer.cluster.resources.mirror_rules import MirrorRule
+    from importer.cluster.resources.node_configuration import NodeSize
     from importer.cluster.updates.outlook import Update
     from importer.cluster.writing import Change
     from importer.mapping import MappedImage
@@ -107,9 +108,10 @@ class ClusterPlan:
         """Let the cluster ask its UpdateService for updates, where that was wanted and had to be waited for."""
         return self.releases.follow(self.client, self.intent.release, self.recorder, tell)
 
-    def node_size(self) -> NodeSize | None:
-        """Return the size of the configuration that nodes get of the mirror rules; None where none are written."""
-        return foresee_size(self.client, self.intent.release, self.built.resources, self.scope, self.scoped)
+    def node_size(self) -> tuple[NodeSize | None, list[Finding]]:
+        """Return the size of the configuration that nodes get of the mirror rules, None where none are written; findings."""
+        found = node_size.foresee(self.client, self.intent.release, self.built.resources, self.scope, self.scoped)
+        return found, list(node_size.findings(found))
 
     def updates(self) -> tuple[Update, ...]:
         """Return the releases of the archive that the cluster can go to, as it is now. Raises ClusterError."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from importer.cluster.release import Release
+    from importer.cluster.resources.node_configuration import NodeSize
 
 
 # The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (openshift/api, config/v1, Image).
@@ -145,7 +146,8 @@ class Built:
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
     nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that nodes
     need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects. `notes`: the
-    steps that are left to the administrator. `installs`: the objects that install operators.
+    steps that are left to the administrator. `installs`: the objects that install operators. `node_size`: that of files, where
+    objects configure the nodes.
     """
 
     resources: tuple[Resource, ...]
@@ -156,6 +158,7 @@ class Built:
     node_rules: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
     installs: tuple[Resource, ...] = ()
+    node_size: NodeSize | None = None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -13,12 +13,14 @@ import json
 import tomllib
 import urllib.parse
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from importer.cluster.resources.mirror_rules import NEVER
+from common.text import counted
+from importer.cluster.resources.mirror_rules import NEVER, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from importer.cluster.resources.mirror_rules import Listed, Pair
 
@@ -117,6 +119,77 @@ def _encoded_size(raw: bytes, like: Mapping[str, Any]) -> int:
     return len(described) + 1 + length
 
 
-def sources_of(rules: Collection[Listed]) -> int:
-    """Return how many sources have a rule."""
-    return len({each.rule.source for each in rules})
+_MEGA = 1_000_000
+WIDER = {Scope.REPOSITORY: (Scope.NAMESPACE, Scope.REGISTRY), Scope.NAMESPACE: (Scope.REGISTRY,), Scope.REGISTRY: ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What nodes get: the `sources` of all rules, and the bytes of registries.conf and of the largest MachineConfig with it."""
+
+    sources: int
+    registries_conf: int
+    machine_config: int
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        conf, largest, limit = map(_size_text, (self.registries_conf, self.machine_config, MAX_MACHINE_CONFIG))
+        sources = counted(self.sources, "source")
+        return f"registries.conf of the nodes: {conf} for {sources}; the largest MachineConfig: {largest} of at most {limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSize:
+    """The size with all rules of an import. `scope`: that of its rules; `wider`: what each wider scope would make of it.
+
+    `changes`: rules would be written.
+    """
+
+    size: Size
+    scope: Scope
+    changes: bool
+    wider: tuple[tuple[Scope, Size], ...] = ()
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the limit is near, or exceeded."""
+        return self.size.machine_config > NEAR
+
+    @property
+    def is_over(self) -> bool:
+        """Whether etcd would refuse the MachineConfig."""
+        return self.size.machine_config > MAX_MACHINE_CONFIG
+
+    @property
+    def line(self) -> str:
+        """The size for people, with the scope that it depends on."""
+        return f"{self.size.text} (--mirror-scope {self.scope})"
+
+    @property
+    def others(self) -> list[str]:
+        """The sizes of wider scopes, for people."""
+        return [f"--mirror-scope {scope}: {size.text}" for scope, size in self.wider]
+
+    @property
+    def advice(self) -> str:
+        """The narrowest scope that leaves room; what else helps where none does."""
+        smaller = [(scope, size) for scope, size in self.wider if size.machine_config < self.size.machine_config]
+        if smaller:
+            best = next((scope for scope, size in smaller if size.machine_config <= NEAR), smaller[-1][0])
+            return f"Use --mirror-scope {best}: the mirror keeps the paths of the sources, so that one rule serves many."
+        return (
+            "Remove rules that nothing needs. Those of the cluster stay when the scope of an import gets wider: "
+            "`hub-import undo` removes those of hub-import, and drains the nodes."
+        )
+
+
+def size_with(rules: Collection[Listed], present: Sequence[Mapping[str, Any] | None] = (None,)) -> Size:
+    """Return the size with these rules, by the present MachineConfigs; None: one with what most have besides."""
+    text = registries_conf(rules)
+    largest = max(size_of(each, text) for each in present)
+    return Size(len({each.rule.source for each in rules}), len(text.encode()), largest)
+
+
+def _size_text(number: int) -> str:
+    return f"{number / _MEGA:.2f} MB" if number >= _MEGA else f"{number / 1000:.0f} kB"

@@ -15,13 +15,13 @@ from common.files import read_limited
 from common.serialization import dump_yaml, load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IDMS, OWN_LABELS, Resource
 from importer.cluster.resources.build import NAME, certificates_of
-from importer.cluster.resources.mirror_rules import FIELD, Scope, merge_rules, rules_of
+from importer.cluster.resources.mirror_rules import FIELD, merge_rules, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from importer.cluster.resources.mirror_rules import Pair, Rule
+    from importer.cluster.resources.mirror_rules import Pair, Rule, Scope
 
 
 FOLDER = "hosting"
@@ -95,15 +95,13 @@ def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | N
     return {name: text.encode() for name, text in texts.items()}
 
 
-def too_many(
-    rules: Iterable[Pair], known: HostedCluster | None, scoped: Callable[[Scope], Iterable[Pair]], scope: Scope
-) -> Iterator[Problem]:
-    """Yield a problem for more sources than a HostedCluster takes. `scoped` returns the rules of another scope."""
+def too_many(rules: Iterable[Pair], known: HostedCluster | None, by_scope: Mapping[Scope, Iterable[Pair]]) -> Iterator[Problem]:
+    """Yield a problem for more sources than a HostedCluster takes. `by_scope`: the rules that each scope would have."""
     live = known or HostedCluster()
     if (number := len(_sources(rules, live))) <= MAX_SOURCES:
         return
-    counts = [(each, len(_sources(scoped(each), live))) for each in Scope if each is not scope]
-    smaller = ", ".join(f"--mirror-scope {each}: {count}" for each, count in counts if count < number)
+    counts = [(scope, len(_sources(made, live))) for scope, made in by_scope.items()]
+    smaller = ", ".join(f"--mirror-scope {scope}: {count}" for scope, count in counts if count < number)
     message = (
         f"the patch has {number} imageContentSources, and HyperShift takes at most {MAX_SOURCES} since July 2025; "
         f"{smaller or 'no other --mirror-scope has fewer: import fewer operators'}"

@@ -36,12 +36,12 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
-from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.additions import with_additions
 from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.files.hosted import hosted_files, too_many
 from importer.configure.files.node_files import Access, node_files, unredirected
+from importer.configure.files.rule_files import by_scope, near, node_size, rule_objects
 from importer.configure.files.subscriptions import NO_SUBSCRIPTIONS, Subscriptions, with_subscriptions
 from importer.configure.files.update_files import require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines, pushed_images
@@ -117,15 +117,13 @@ def render_archive(
     if options.hosted:
         off = bool(earlier.defaults) or any(each.kind == OPERATOR_HUB.name for each in built.resources)
         files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted, defaults_off=off)
-        problems += too_many(
-            rules,
-            hosted,
-            lambda scope: (*make(replace(options, mirror_scope=scope)).node_rules, *earlier.node_rules),
-            options.mirror_scope,
-        )
+        problems += too_many(rules, hosted, by_scope(make, options, earlier))
     elif not configures_nodes(release):
         files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()
+    else:
+        built = replace(built, node_size=node_size(built.resources, make, options, earlier))
+        problems += near(built.node_size)
     return files, replace(built, problems=tuple(problems))
 
 
@@ -189,12 +187,10 @@ def _has_catalogs(resources: Iterable[Resource]) -> bool:
 def _ordered(resources: Sequence[Resource], earlier: Earlier) -> list[Resource]:
     """Return the objects, with the rules of one name together, in parts below the size limit, and all earlier rules."""
     # `apply` merges with the rules of the cluster; `render` reads no cluster, and merges with those of an earlier render.
-    mirror_kinds = {kind.name for kind in MIRROR_KINDS}
-    written = merge_rules([resource for resource in resources if resource.kind in mirror_kinds], earlier.rules).write
-    rules = {(each.kind, each.name): each for each in (*map(Resource.of, earlier.rules), *written)}
-    apart = {*mirror_kinds, UPDATE_SERVICE.name}
+    rules = rule_objects(resources, earlier)
+    apart = {ICSP.name, IDMS.name, ITMS.name, UPDATE_SERVICE.name}
     others = [_with_earlier(each, earlier) for each in resources if each.kind not in apart]
-    complete = (with_additions(each, earlier.objects.get((each.kind, each.name))) for each in (*rules.values(), *others))
+    complete = (with_additions(each, earlier.objects.get((each.kind, each.name))) for each in (*rules, *others))
     return sorted(complete, key=lambda resource: (resource.kind, resource.name))
 
 

@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 
 import pytest
 import yaml
 
 from common.archive.inventory import ChannelRecord, PackageRecord
+from importer.cli.cluster_tables import render_document, render_table
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
@@ -129,3 +131,22 @@ def test_the_mapping_is_what_oc_image_mirror_reads():
         f"quay.io/x/y@{A}=mirror.example:5000/hub/x/y:hub-sha256-{'a' * 64}",
         f"quay.io/x/y@{A}=mirror.example:5000/hub/x/y:v1",
     ]
+
+
+@pytest.mark.parametrize(("images", "near"), [(30, False), (1200, True)])
+def test_the_size_on_the_nodes_is_said_and_warned_of(images, near):
+    """GitOps applies the files without a preflight: etcd takes 1.5 MiB for the MachineConfig with all rules."""
+    carried = inventory(*(image(f"quay.io/vendor-{n % 40}/image-{n:04}-{'n' * 190}@{A}") for n in range(images)))
+    files, built = render_archive(carried, MIRROR, Release(4, 18), ResourceOptions())
+    document = render_document([], built)["nodeConfiguration"]
+    assert (document["sources"], document["mirrorScope"]) == (images, "repository")
+    assert document["machineConfig"] > 400_000
+    assert any(line.startswith("registries.conf of the nodes: ") for line in render_table([], built, "a"))
+    found = [one for one in built.problems if one.code == "node-configuration-large"]
+    assert bool(found) is near
+    if near:
+        assert found[0].severity == "warning"
+        assert re.search(r"--mirror-scope namespace: registries.conf of the nodes: [5-9] kB for 40 sources", found[0].message)
+        assert "Use --mirror-scope namespace" in found[0].message
+    assert built.exit_code == 0
+    assert files

@@ -10,7 +10,7 @@ from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
 from importer.cluster.finding import Severity
 from importer.cluster.kinds import MACHINE_CONFIG, Resource
-from importer.cluster.node_size import LARGE, foresee
+from importer.cluster.node_size import LARGE, findings, foresee
 from importer.cluster.resources.mirror_rules import Scope, listed
 from importer.cluster.resources.node_configuration import MAX_MACHINE_CONFIG, NEAR, mirrors_of, registries_conf, size_of
 from tests.fakes.cluster import Fault
@@ -62,7 +62,7 @@ def test_what_is_foreseen_is_what_nodes_get(start, release):
     assert len(mirrors_of(rendered)) == 200
     assert foreseen.size.registries_conf == len(text)
     assert abs(foreseen.size.machine_config - len(json.dumps(rendered, separators=(",", ":")))) < 500
-    assert not list(foreseen.findings())
+    assert not list(findings(foreseen))
     again = foresee(client, found, wanted, Scope.REPOSITORY, no_other_scope)
     assert (again.changes, again.size.registries_conf) == (False, len(text))
 
@@ -88,8 +88,8 @@ def test_a_warning_near_the_limit_and_an_error_beyond_it(start, limit, below, ab
     room = (limit - foreseen(80_000).size.machine_config) * 3 // 4 // 3 * 3  # three bytes are four in base64
     found = [foreseen(80_000 + room + more) for more in (0, 6)]
     assert found[0].size.machine_config <= limit < found[1].size.machine_config <= limit + 8
-    assert [[each.severity.value for each in one.findings()] for one in found] == [[below] if below else [], [above]]
-    (finding,) = found[1].findings()
+    assert [[each.severity.value for each in findings(one)] for one in found] == [[below] if below else [], [above]]
+    (finding,) = findings(found[1])
     # The narrowest scope that leaves room.
     assert (finding.code, finding.fix[:30]) == (LARGE, "Use --mirror-scope registry: t" if limit == NEAR else finding.fix[:30])
     assert [each.partition(":")[0] for each in finding.evidence[1:]] == ["--mirror-scope namespace", "--mirror-scope registry"]
@@ -99,7 +99,7 @@ def test_rules_that_no_scope_makes_fewer_are_removed_by_undo(start):
     _cluster, client = start("4.12")
     release = release_of(running_version(client))
     found = foresee(client, release, long_rules(1_200_000), Scope.REPOSITORY, lambda _scope, _existing: long_rules(1_200_000))
-    (finding,) = found.findings()
+    (finding,) = findings(found)
     assert finding.severity is Severity.ERROR
     assert "hub-import undo" in finding.fix
 
