@@ -61,8 +61,9 @@ class Updates:
 def in_range(version: str, expression: str) -> bool:
     """Say whether a version is in a range, as blang/semver's ParseRange reads it (`||` of comparisons side by side)."""
     number = Version.parse(version)
-    # A blank may follow a sign: `< 0.6.0` is in etcd's published bundles.
-    parts = (re.sub(r"([<>=!])\s+", r"\1", part) for part in expression.split("||") if part.strip())
+    # As published bundles have it: `< 0.6.0` of etcd, `>=2.1.x` of infinispan (expandWildcardVersion).
+    plain = re.sub(r"(>=|<)(\d+\.\d+)\.x\b", r"\1\2.0", re.sub(r"([<>=!])\s+", r"\1", expression))
+    parts = (part for part in plain.split("||") if part.strip())
     return any(all(_holds(number, term) for term in part.split()) for part in parts)
 
 
