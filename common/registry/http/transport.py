@@ -1,6 +1,6 @@
 """An httpx transport on urllib3 (ADR 0005): connections, TLS, proxies, and network errors as errors of this project.
 
-Bodies arrive in chunks of CHUNK_SIZE, as sent: nothing is decoded. Redirects, retries and credentials are left to
+Bodies arrive in chunks of CHUNK_SIZE and more, as sent: nothing is decoded. Redirects, retries and credentials are left to
 the layers above.
 """
 
@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from common.content import CHUNK_SIZE
 from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
-from common.registry.http.pace import PacedResponse
+from common.registry.http.pace import PacedResponse, ReadSize
 from common.registry.http.tls import Trust, proxy_for, proxy_way, tls_context, trust_for
 from common.retry import RetryableError
 from common.tls import Certificate, Explanation, Proxy, Server, explained, presented
@@ -246,7 +246,7 @@ def _hasten(raw: Any) -> Callable[[], None]:
 
 
 class _Chunks(httpx.SyncByteStream):
-    """The response's body in chunks of CHUNK_SIZE, cut after `limit` bytes; left unread, it costs the connection."""
+    """The response's body in chunks (`ReadSize`), cut after `limit` bytes; left unread, it costs the connection."""
 
     def __init__(self, raw: urllib3.BaseHTTPResponse, broken: _Broken, limit: int | None) -> None:
         self._raw = raw
@@ -254,13 +254,14 @@ class _Chunks(httpx.SyncByteStream):
         self._limit = limit
 
     def __iter__(self) -> Iterator[bytes]:
-        left = self._limit
+        left, sizes = self._limit, ReadSize()
         if left is not None:
             _hasten(self._raw)()
+        size = CHUNK_SIZE if left is None else left
         try:
-            while left != 0 and (chunk := self._raw.read(CHUNK_SIZE if left is None else left, decode_content=False)):
-                left = None if left is None else left - len(chunk)
+            while size and (chunk := self._raw.read(size, decode_content=False)):
                 yield chunk
+                size = sizes.after(len(chunk)) if self._limit is None else size - len(chunk)
         except _BROKEN as error:
             raise self._broken(error) from error
 
