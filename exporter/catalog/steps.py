@@ -70,7 +70,7 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
 
     Fetches catalog images only. Raises CatalogError, RegistryError, and UsageError with all that is wrong with the requests.
     """
-    catalogs, requests, notes = _opened(settings, CatalogOpener(context.client, context.store))
+    catalogs, requests, notes = _opened(settings, CatalogOpener(context.client, context.store, progress=context.progress))
     names = _names(catalogs, requests)
     # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(catalogs, requests)

@@ -18,16 +18,25 @@ _STEP_S = 0.05
 class Link:
     """Bytes towards the client take their time; `cut_after` bytes of one answer the connection breaks, `cuts` times.
 
+    `delay_s`: what clients send arrives so much later, as on a long line: a question and its answer take that long.
     After `hold_after` bytes on all connections together nothing moves until `release`, so that a test need not be quick; nor
     towards the server after `hold_up_after`.
     """
 
     def __init__(
-        self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0, hold_after: int = 0, hold_up_after: int = 0
+        self,
+        host: str,
+        *,
+        rate: int,
+        cut_after: int = 0,
+        cuts: int = 0,
+        hold_after: int = 0,
+        hold_up_after: int = 0,
+        delay_s: float = 0.0,
     ) -> None:
         name, _, port = host.rpartition(":")
         self._target = (name, int(port))
-        self._rate, self._cut_after, self.cuts = rate, cut_after, cuts
+        self._rate, self._cut_after, self.cuts, self._delay_s = rate, cut_after, cuts, delay_s
         self._hold_after, self._moved = hold_after, 0
         self._hold_up_after, self._moved_up = hold_up_after, 0
         self.held, self._released = threading.Event(), threading.Event()
@@ -80,6 +89,7 @@ class Link:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 self._hold_up(len(data))
+                time.sleep(self._delay_s)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 

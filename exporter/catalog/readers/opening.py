@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.content import DirectoryStore, verified
+from common.content import Chunks, DirectoryStore, Written, verified
 from common.errors import CatalogError, ContentError, NotACatalogError, NotFoundError, UsageError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
 from common.olm.catalog_names import bare_name
+from common.progress import Silent
 from exporter.catalog.readers import catalog_image, file_based, image_directory, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import CatalogLocation
 from exporter.catalog.readers.image_directory import ImageDirectory
@@ -27,6 +28,7 @@ from exporter.imageset import source_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from common.progress import Progress
     from common.registry.client import RegistryClient
     from exporter.catalog.model import Catalog
     from exporter.catalog.readers.oci_layout import OciLayout
@@ -66,12 +68,19 @@ class OpenedCatalog:
 
 
 class CatalogOpener:
-    """Opener of catalogs; `store` keeps the layers that were read."""
+    """Opener of catalogs; `store` keeps the layers that were read. `progress` shows how much of them is fetched."""
 
-    def __init__(self, client: RegistryClient, store: DirectoryStore, max_layer: int = MAX_LAYER_SIZE) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        store: DirectoryStore,
+        max_layer: int = MAX_LAYER_SIZE,
+        progress: Progress | None = None,
+    ) -> None:
         self._client = client
         self._store = store
         self._max_layer = max_layer
+        self._progress = progress or Silent()
 
     def open(self, name: str, platforms: Sequence[Platform] = (), *, partial: bool = False) -> OpenedCatalog:
         """Open catalog files, package manifests or an SQLite file, or the image of a reference for some platforms (none: all).
@@ -100,10 +109,22 @@ class CatalogOpener:
     def _open_image(self, reference: Reference, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
         base = self.base(reference, platforms)
 
-        def store(layer: Descriptor) -> None:
-            self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
+        def chunks(layer: Descriptor) -> Chunks:
+            for chunk in verified(self._client.blob(reference, layer), layer):
+                self._progress.advance(len(chunk))
+                yield chunk
 
-        opened = self._read(str(reference), bare_name(reference.repository), base, store, partial)
+        def store(layer: Descriptor) -> None:
+            if self._store.write(layer, lambda _start: chunks(layer)) is Written.PRESENT:
+                self._progress.advance(layer.size, moved=False)
+
+        # On a slow line the layers of a catalog take minutes, before anything else can be shown.
+        size = sum(layer.size for layer in catalog_image.readable(base.tree).layers)
+        self._progress.begin(f"reading catalog {reference}", size)
+        try:
+            opened = self._read(str(reference), bare_name(reference.repository), base, store, partial)
+        finally:
+            self._progress.end()
         return replace(opened, digest=base.tree.root.digest)
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
