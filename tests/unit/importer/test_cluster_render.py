@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from functools import partial
 
 import pytest
 import yaml
@@ -12,7 +13,9 @@ from importer.cli.cluster_tables import render_document, render_table
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
+from importer.configure.files.earlier import NONE
 from importer.configure.files.render import render, render_archive
+from importer.configure.files.rule_files import near, node_size
 from importer.mapping import Mirror, map_images
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA
@@ -133,20 +136,24 @@ def test_the_mapping_is_what_oc_image_mirror_reads():
     ]
 
 
-@pytest.mark.parametrize(("images", "near"), [(30, False), (1200, True)])
-def test_the_size_on_the_nodes_is_said_and_warned_of(images, near):
-    """GitOps applies the files without a preflight: etcd takes 1.5 MiB for the MachineConfig with all rules."""
-    carried = inventory(*(image(f"quay.io/vendor-{n % 40}/image-{n:04}-{'n' * 190}@{A}") for n in range(images)))
-    files, built = render_archive(carried, MIRROR, Release(4, 18), ResourceOptions())
+def vendors(number: int):
+    return inventory(*(image(f"quay.io/vendor-{n % 40}/image-{n:04}-{'n' * 190}@{A}") for n in range(number)))
+
+
+def test_the_size_on_the_nodes_is_said():
+    _files, built = render_archive(vendors(30), MIRROR, Release(4, 18), ResourceOptions())
     document = render_document([], built)["nodeConfiguration"]
-    assert (document["sources"], document["mirrorScope"]) == (images, "repository")
+    assert (document["sources"], document["mirrorScope"]) == (30, "repository")
     assert document["machineConfig"] > 400_000
     assert any(line.startswith("registries.conf of the nodes: ") for line in render_table([], built, "a"))
-    found = [one for one in built.problems if one.code == "node-configuration-large"]
-    assert bool(found) is near
-    if near:
-        assert found[0].severity == "warning"
-        assert re.search(r"--mirror-scope namespace: registries.conf of the nodes: [5-9] kB for 40 sources", found[0].message)
-        assert "Use --mirror-scope namespace" in found[0].message
-    assert built.exit_code == 0
-    assert files
+    assert not [one for one in built.problems if one.code == "node-configuration-large"]
+
+
+def test_a_large_configuration_of_nodes_is_warned_of():
+    """GitOps applies the files without a preflight: etcd takes 1.5 MiB for the MachineConfig with all rules."""
+    carried, options = vendors(1150), ResourceOptions()
+    make = partial(build, carried, map_images(carried, MIRROR), MIRROR, Release(4, 18))
+    (problem,) = near(node_size(make(options).resources, make, options, NONE))
+    assert (problem.severity, problem.code) == ("warning", "node-configuration-large")
+    assert re.search(r"--mirror-scope namespace: registries.conf of the nodes: [5-9] kB for 40 sources", problem.message)
+    assert "Use --mirror-scope namespace" in problem.message
