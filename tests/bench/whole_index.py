@@ -17,7 +17,7 @@ from tests.bench import published
 from tests.bench.meter import BIN, Measured, Watched, measure
 from tests.bench.moving import MIB
 from tests.bench.rows import Row
-from tests.fakes.servers import Server, docker_registry
+from tests.fakes.servers import Server, docker_registry, in_memory
 
 SIZES = (Fraction(1, 16), Fraction(1, 4), Fraction(1))
 STEPS = (
@@ -96,7 +96,8 @@ class Job:
 
     def __init__(self, home: Path, size: Fraction, stack: ExitStack) -> None:
         self._home = home
-        (home / "source").mkdir()
+        stack.enter_context(in_memory(home / "source"))  # a hundred thousand small files
+        (home / "source").mkdir(exist_ok=True)
         (home / "tmp").mkdir()
         self.index = published.fill(home / "source", size)
         self.index.publish(home / "source", 0)

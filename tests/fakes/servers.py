@@ -64,7 +64,7 @@ def docker_registry(
     """
     home = tmp_path / name
     home.mkdir()
-    with _data(home / "data"):
+    with in_memory(home / "data"):
         yield from _served(home, host, port, tls=tls, htpasswd=htpasswd, auth=auth, client_ca=client_ca, storage=storage)
 
 
@@ -95,8 +95,8 @@ def _served(
 
 
 @contextmanager
-def _data(path: Path) -> Iterator[None]:
-    """Let a directory be in memory, where there is room."""
+def in_memory(path: Path) -> Iterator[None]:
+    """Let a directory, which is not there yet, be in memory, where there is room."""
     if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ROOM:
         yield
         return
