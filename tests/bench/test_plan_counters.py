@@ -77,7 +77,7 @@ def memory(count: int) -> int:
     images = resolve(wanted, Source(), jobs=2, progress=Silent())
     attached, problems = signatures.find(images, Source(), jobs=2, progress=Silent())
     plan = make_plan([], [*images, *attached], {}, problems)
-    records = plan.manifest_records(), plan.blob_records()
+    records = plan.manifests, plan.blob_records()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(records[0]) == count
