@@ -11,17 +11,21 @@ import atexit
 import os
 import signal
 import threading
+from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from common.errors import ExitCode, InterruptedByUserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
     from types import FrameType
 
 
+T = TypeVar("T")
+R = TypeVar("R")
+_AHEAD = 256  # items given to a pool whose results were not taken yet
 _STOPPED = threading.Event()
 _STEP_S = 0.1  # a worker may open a connection after the others were shut down
 _NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"
@@ -120,6 +124,18 @@ def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
     except BaseException:
         end(pool)
         raise
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Yield each item with its result, in their order; a pool gets some hundred at a time, for a future takes a KiB."""
+    begun: deque[tuple[T, Future[R]]] = deque()
+    for item in items:
+        begun.append((item, pool.submit(work, item)))
+        if len(begun) >= _AHEAD:
+            first, future = begun.popleft()
+            yield first, future.result()
+    for one, future in begun:
+        yield one, future.result()
 
 
 def end(pool: ThreadPoolExecutor) -> None:

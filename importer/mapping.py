@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import (
@@ -17,12 +18,13 @@ from common.archive.inventory import (
 )
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
-from common.oci.image import Descriptor, Digest
+from common.oci.image import NO_ANNOTATIONS, Descriptor, Digest
 from common.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from common.archive.inventory import BlobRecord
     from common.oci.reference import Reference
 
 
@@ -115,11 +117,25 @@ class Closure:
 
     def repositories(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
         """Return for each blob the repositories of the mirror that need it."""
-        found: dict[Digest, dict[Reference, None]] = {}
-        for image in images:
-            for digest in self.blobs_of(image):
-                found.setdefault(digest, {})[image.repository] = None
-        return {digest: tuple(sorted(repositories)) for digest, repositories in found.items()}
+        found: dict[Digest, tuple[Reference, ...]] = {}
+        shared: dict[Digest, list[Reference]] = {}
+        for repository, digests in self._by_repository(images):
+            alone = (repository,)  # most blobs are needed in one repository, and share this tuple
+            for digest in digests:
+                before = found.setdefault(digest, alone)
+                if before is not alone:
+                    shared.setdefault(digest, [*before]).append(repository)
+        known: dict[tuple[Reference, ...], tuple[Reference, ...]] = {}
+        for digest, several in shared.items():
+            places = tuple(several)
+            found[digest] = known.setdefault(places, places)
+        return found
+
+    def _by_repository(self, images: Iterable[MappedImage]) -> Iterator[tuple[Reference, set[Digest]]]:
+        """Yield the repositories of images, sorted, each with the blobs that it needs."""
+        ordered = sorted(images, key=_repository_of)
+        for repository, within in groupby(ordered, key=_repository_of):
+            yield repository, set().union(*map(self.blobs_of, within))
 
     def users(self, images: Iterable[MappedImage]) -> dict[Digest, list[MappedImage]]:
         """Return for each blob the images that need it, in their order."""
@@ -137,9 +153,18 @@ class Closure:
         records = self._inventory.blobs
         order = sorted(
             repositories,
-            key=lambda d: (-len(repositories[d]), [(piece.volume, piece.offset) for piece in records[d].pieces], d),
+            key=lambda d: (-len(repositories[d]), *_position(records[d]), d),
         )
-        return [Descriptor(records[d].media_type, d, records[d].size) for d in order]
+        return [Descriptor(records[d].media_type, d, records[d].size, annotations=NO_ANNOTATIONS) for d in order]
+
+
+def _repository_of(image: MappedImage) -> Reference:
+    return image.repository
+
+
+def _position(record: BlobRecord) -> tuple[int, int]:
+    """Return volume and offset of a blob; zeros for one of an earlier archive."""
+    return (record.pieces[0].volume, record.pieces[0].offset) if record.pieces else (0, 0)
 
 
 class Completion:
@@ -149,10 +174,13 @@ class Completion:
         # By position, not digest: one image can be in several repositories, and is complete in each on its own.
         self._waiting = {position: len(closure.blobs_of(image)) for position, image in enumerate(images)}
         self._images = images
-        self._users: dict[Digest, list[int]] = {}
+        self._user: dict[Digest, int] = {}
+        self._users: dict[Digest, list[int]] = {}  # of blobs that several need; a list for each blob would take 90 bytes more
         for position, image in enumerate(images):
             for digest in closure.blobs_of(image):
-                self._users.setdefault(digest, []).append(position)
+                first = self._user.setdefault(digest, position)
+                if first != position:
+                    self._users.setdefault(digest, [first]).append(position)
 
     def without_blobs(self) -> list[MappedImage]:
         """Return the images that need no blob: indexes without children, for example; no arrival completes them."""
@@ -163,8 +191,10 @@ class Completion:
 
         Returns the images that are complete with it.
         """
-        complete = []
-        for position in self._users.get(digest, ()):
+        complete: list[MappedImage] = []
+        if digest not in self._user:
+            return complete
+        for position in self._users.get(digest) or (self._user[digest],):
             if self._images[position].repository in refused:
                 continue
             self._waiting[position] -= 1

@@ -60,8 +60,8 @@ class FoundArchive:
     """The available parts of one archive, with a signature in any state: enough for a report on it.
 
     Code that acts on the inventory takes a `TrustedArchive`; `verify` alone reports on the others. `volumes` by number; `key`:
-    the one required to have signed it; `directories`: those that were searched, and those of files named alone; `raw`: the
-    bytes of the inventory, `signatures`: those that were found for it, in any state.
+    the one required to have signed it; `directories`: those that were searched, and those of files named alone; `packed`: the
+    bytes of the inventory in a compressed frame, `signatures`: those that were found for it, in any state.
     """
 
     inventory: Inventory
@@ -71,8 +71,14 @@ class FoundArchive:
     signature: SignatureState
     key: Verifier | None
     directories: tuple[Place, ...] = ()
-    raw: bytes = field(default=b"", repr=False)
+    packed: bytes = field(default=b"", repr=False)
     signatures: tuple[bytes, ...] = ()
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of the inventory, for the mirror's record."""
+        # Compressed until then: they take as much memory as the list that was read from them (ADR 0086).
+        return frames.decompress(self.packed, MAX_SIZE)
 
     @property
     def is_trusted(self) -> bool:
@@ -207,7 +213,7 @@ def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
         parts.signature,
         parts.key,
         tuple(parts.directories),
-        parts.raw,
+        frames.compress(parts.raw),
         tuple(dict.fromkeys(parts.signatures)),
     )
 

@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from common.archive import frames
 from common.archive.inventory import (
@@ -204,7 +205,24 @@ def with_free_form(wire: Any, kind: type[T]) -> T:
     fields = {name: getattr(wire, name) for name in kind.__struct_fields__}  # type: ignore[attr-defined]
     fields["image_set"] = _FREE_FORM.decode(wire.image_set)
     fields["catalogs"] = tuple(map(_catalog, wire.catalogs))
+    _share(fields)
     return kind(**fields)
+
+
+def _share(fields: dict[str, Any]) -> None:
+    """Let the records of an inventory have one text for each digest and media type: each is made for each mention of it."""
+    known = {digest: digest for digest in (*fields["blobs"], *fields["manifests"])}
+    types: dict[str, str] = {}
+    blobs, manifests = fields["blobs"], fields["manifests"]
+    for digest, blob in blobs.items():
+        blobs[digest] = replaced(blob, media_type=types.setdefault(blob.media_type, blob.media_type))
+    for digest, manifest in manifests.items():
+        manifests[digest] = replaced(
+            manifest,
+            media_type=types.setdefault(manifest.media_type, manifest.media_type),
+            manifests=tuple([known.get(one, one) for one in manifest.manifests]),
+            blobs=tuple([known.get(one, one) for one in manifest.blobs]),
+        )
 
 
 def _catalog(wire: WireCatalog) -> CatalogRecord:

@@ -124,7 +124,7 @@ MAX_CHILDREN = 10_000
 _SCHEMA_2 = 2
 
 
-_NONE: dict[str, str] = {}  # of all descriptors without annotations; never changed
+NO_ANNOTATIONS: dict[str, str] = {}  # of all descriptors without any, so that each is smaller; never changed
 
 
 # Every field but digest and size may be null: for a Go program null and absent are the same.
@@ -147,7 +147,7 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
             Digest(sys.intern(self.digest)),
             self.size,
             self.platform,
-            self.annotations or _NONE,
+            self.annotations or NO_ANNOTATIONS,
             self.artifact_type or "",
             self.urls or (),
         )

@@ -8,6 +8,7 @@ share the work (`VolumePartition`).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from common.archive.inventory import ImageKind, Inventory, Problem
 from common.archive.naming import BlobNames, left_out_images
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
-from common.interruption import workers
+from common.interruption import in_order, workers
 from common.registry.manifest_writer import ImmutableTagError
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
@@ -110,7 +111,7 @@ def _without_present(
         failures.add(None)
         return answer
 
-    for image, answer in zip(images, pool.map(right, images), strict=True):
+    for image, answer in in_order(pool, right, images):
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
             found.unknown.add(image.name)
@@ -190,8 +191,10 @@ class _Run:
 
     def _count_foreign(self, tags: _TagQueue) -> None:
         """Count the blobs that other processes have uploaded by now."""
-        needed = self.closure.repositories(self.todo)
         blobs, records = self.partition.foreign_blobs(self.todo), self.archive.inventory.blobs
+        if not blobs:
+            return
+        needed = self.closure.repositories(self.todo)
         found = query_mirror(blobs, needed, needed, records=records, client=self.client, pool=self.pool)
         for digest in found.whole:
             tags.arrived(digest)
@@ -280,7 +283,9 @@ class _TagQueue:
         self._absent = {*unknown, *(image.name for image in todo)}  # until they are written
         self._completion = Completion(todo, partition.closure)
         self._pool = pool
-        self._running: list[tuple[MappedImage, Future[HubError | None]]] = []
+        self._running: deque[tuple[MappedImage, Future[HubError | None]]] = deque()
+        self._failed: list[tuple[MappedImage, HubError]] = []
+        self.count = 0  # images that were complete
         self._payloads: list[MappedImage] = []
         self._begin(self._completion.without_blobs())  # no arrival of a blob would begin them
 
@@ -288,20 +293,12 @@ class _TagQueue:
         """Record that a blob is on the mirror, except in the repositories that `refused` it."""
         self._begin(self._completion.arrived(digest, refused))
 
-    @property
-    def count(self) -> int:
-        """How many images were complete."""
-        return len(self._running)
-
     def results(self) -> Iterator[tuple[MappedImage, HubError]]:
         """Wait for all, and give the images that failed."""
         # In the order of completion; `attempt` returns its errors, so that one does not hide the others.
-        for image, future in self._running:
-            error = future.result()
-            if error is None or isinstance(error, ImmutableTagError):  # a component is pulled by its digest
-                self._absent.discard(image.name)
-            if error is not None:
-                yield image, error
+        while self._running:
+            self._settle(*self._running.popleft())
+        yield from self._failed
         # An update service offers a payload as soon as it has a tag, and the update would stop where a component is missing.
         ready = [
             payload for payload in self._payloads if self._absent.isdisjoint(components_of(self._partition.inventory, payload))
@@ -316,3 +313,15 @@ class _TagQueue:
                 self._payloads.append(image)
             else:
                 self._running.append((image, self._pool.submit(self._tagger.attempt, image)))
+                self.count += 1
+        # A future takes a KiB, and there are thousands of images.
+        while self._running and self._running[0][1].done():
+            self._settle(*self._running.popleft())
+
+    def _settle(self, image: MappedImage, future: Future[HubError | None]) -> None:
+        """Wait for an image; note whether it was written."""
+        error = future.result()
+        if error is None or isinstance(error, ImmutableTagError):  # a component is pulled by its digest
+            self._absent.discard(image.name)
+        if error is not None:
+            self._failed.append((image, error))
