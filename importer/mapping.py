@@ -172,7 +172,7 @@ class Completion:
 
     def __init__(self, images: Sequence[MappedImage], closure: Closure) -> None:
         # By position, not digest: one image can be in several repositories, and is complete in each on its own.
-        self._waiting = {position: len(closure.blobs_of(image)) for position, image in enumerate(images)}
+        self._waiting = [len(closure.blobs_of(image)) for image in images]
         self._images = images
         self._user: dict[Digest, int] = {}
         self._users: dict[Digest, list[int]] = {}  # of blobs that several need; a list for each blob would take 90 bytes more
@@ -184,7 +184,7 @@ class Completion:
 
     def without_blobs(self) -> list[MappedImage]:
         """Return the images that need no blob: indexes without children, for example; no arrival completes them."""
-        return [self._images[position] for position, count in self._waiting.items() if not count]
+        return [self._images[position] for position, count in enumerate(self._waiting) if not count]
 
     def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> list[MappedImage]:
         """Record that a blob is in every repository that needs it except those that `refused` it.

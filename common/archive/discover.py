@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
+_STEP = 256 * 1024  # bytes of the inventory that are compressed at once
 _LOOKED_AT = 16  # volumes that are searched for a signature: each is a frame to decompress, and all should have the same
 _TAIL = 8 * TAR_BLOCK  # bytes after the inventory, at most: padding, and the entry of the signature
 # Names of volumes and of the inventory as plain ISO 9660 has them: `VOLUME_0.ZST;1`, `VOLUME_0001_TAR.ZST`, `INVENTOR.JSO`.
@@ -213,7 +214,7 @@ def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
         parts.signature,
         parts.key,
         tuple(parts.directories),
-        frames.compress(parts.raw),
+        frames.compress_parts((parts.raw[at : at + _STEP] for at in range(0, len(parts.raw), _STEP)), len(parts.raw)),
         tuple(dict.fromkeys(parts.signatures)),
     )
 

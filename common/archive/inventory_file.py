@@ -70,7 +70,7 @@ _SHOWN = 200
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
-_PART = 1000  # entries of a mapping or list that are encoded at once
+_PART = 250  # entries of a mapping or list that are encoded at once
 
 
 class _Kind(msgspec.Struct, rename="camel"):
@@ -211,11 +211,13 @@ def with_free_form(wire: Any, kind: type[T]) -> T:
 
 def _share(fields: dict[str, Any]) -> None:
     """Let the records of an inventory have one text for each digest and media type: each is made for each mention of it."""
-    known = {digest: digest for digest in (*fields["blobs"], *fields["manifests"])}
+    known = {digest: digest for digest in fields["blobs"]}
+    known.update({digest: digest for digest in fields["manifests"]})
     types: dict[str, str] = {}
     blobs, manifests = fields["blobs"], fields["manifests"]
     for digest, blob in blobs.items():
-        blobs[digest] = replaced(blob, media_type=types.setdefault(blob.media_type, blob.media_type))
+        size = next((piece.size for piece in blob.pieces if piece.size == blob.size), blob.size)  # one number for both
+        blobs[digest] = replaced(blob, size=size, media_type=types.setdefault(blob.media_type, blob.media_type))
     for digest, manifest in manifests.items():
         manifests[digest] = replaced(
             manifest,
@@ -223,6 +225,10 @@ def _share(fields: dict[str, Any]) -> None:
             manifests=tuple([known.get(one, one) for one in manifest.manifests]),
             blobs=tuple([known.get(one, one) for one in manifest.blobs]),
         )
+    images = fields["images"]
+    shared = ((known.get(image.digest, image.digest), types.get(image.media_type, image.media_type)) for image in images)
+    pairs = zip(images, shared, strict=True)
+    fields["images"] = tuple([replaced(image, digest=digest, media_type=kind) for image, (digest, kind) in pairs])
 
 
 def _catalog(wire: WireCatalog) -> CatalogRecord:

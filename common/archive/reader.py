@@ -228,12 +228,14 @@ class ArchiveReader:
         if footer is None:
             return volume.damage
         # Once for all volumes, of which there may be many small ones.
-        self._expected = self._expected or _Expected.of(self.inventory)
+        expected = self._expected or _Expected.of(self.inventory)
+        if len(self._found.volumes) > 1:
+            self._expected = expected
         try:
             with opened(volume.path) as file:
                 start, end = footer.metadata_offset, footer.inventory_offset
-                index = MetadataIndex.scan(file, start, end, self._expected.size, self._frames)
-            return index if index.names() == self._expected.names else self._expected.difference(index.names())
+                index = MetadataIndex.scan(file, start, end, expected.size, self._frames)
+            return index if index.names() == expected.names else expected.difference(index.names())
         except (ContentError, OSError) as error:
             if (problem := files.medium_gone(volume.path, error)) is not None:
                 raise problem from error  # not kept: the medium may come back

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # their places (`resume.py`), so nothing depends on the order in which the two become durable.
 
 MAX_SIZE = 1024 * 1024 * 1024
-_PART = 1000  # blobs that are encoded at once
+_PART = 250  # blobs that are encoded at once
 _TYPE = "application/vnd.hub-airgap.journal.v1+json"
 _LOG = logging.getLogger(__name__)
 

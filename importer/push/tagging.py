@@ -65,6 +65,8 @@ class VolumePartition:
 
     def foreign_blobs(self, images: Iterable[MappedImage]) -> list[Digest]:
         """Return the blobs of images that other processes upload."""
+        if self.is_whole:
+            return []
         needed = dict.fromkeys(digest for image in images for digest in self.closure.blobs_of(image))
         return sorted(digest for digest in needed if not self.owns(digest))
 

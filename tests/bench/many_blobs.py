@@ -133,12 +133,10 @@ class CountingMirror:
 
     def __init__(self, archive: Archive, *, full: bool = False) -> None:
         self.requests: Counter[str] = Counter()
-        self._archive = archive
+        self._manifests = archive.inventory.manifests
         self._full = full
         self._lock = threading.Lock()
         self.unreadable: dict[str, Any] = {}
-        self._sizes = {digest: record.size for digest, record in archive.inventory.manifests.items()}
-        self._tags: dict[str, Digest] = {}
 
     def head(self, reference: Reference) -> Descriptor | None:
         """Count a HEAD of a manifest."""
@@ -146,7 +144,7 @@ class CountingMirror:
         digest = reference.digest
         if self._full and reference.tag:
             digest = Digest("sha256:" + reference.tag.rpartition("-")[2])
-        return Descriptor("", digest, self._sizes[digest]) if digest else None
+        return Descriptor("", digest, self._manifests[digest].size) if digest else None
 
     def has_blob(self, repository: Reference, digest: Digest, size: int | None = None) -> bool:
         """Count a HEAD of a blob."""

@@ -440,7 +440,7 @@ def test_long_lists_are_encoded_in_parts_to_the_same_bytes():
     """The digest of these bytes is the identity of an archive: parts must not show."""
     found = inventory_file.decode(RAW, "x")
     blob = next(iter(found.blobs.values()))
-    blobs = found.blobs | {Digest(f"sha256:{number:064x}"): blob for number in range(2500, 0, -1)}
+    blobs = found.blobs | {Digest(f"sha256:{number:064x}"): blob for number in range(1500, 0, -1)}
     images = found.images + tuple(replace(found.images[0], source=f"quay.io/ä/\\n{number}") for number in range(2000))
     large = replace(found, blobs=blobs, images=images)
     whole = msgspec.json.format(msgspec.json.encode(large, order="sorted"), indent=2) + b"\n"

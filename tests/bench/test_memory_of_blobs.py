@@ -1,0 +1,90 @@
+"""What one more blob costs: memory of an export and a push, and the requests of a push, a second one among them.
+
+The bound is that of a whole index within 400 MiB (ADR 0086). Measured as the peak of what Python allocates, without processes
+and registries; tests/bench/scaling.py measures whole processes.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from tests.bench.many_blobs import Source, create, plan_of, pushed
+from tests.samples import more
+
+FEW, MANY = 420, 600  # images; below, buffers of a MiB are not full
+KIB = 1024
+
+
+def peak_of(action: Callable[[], object]) -> int:
+    """Return the most memory that an action takes at once."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(name="archives", scope="module")
+def _archives(tmp_path_factory):
+    """Two archives, with the blobs of each and the most memory that making it took."""
+    home = tmp_path_factory.mktemp("many-blobs")
+    found = {}
+    source = Source()
+    create(plan_of(4, source), source, home / "loads-modules")
+    for images in (FEW, MANY):
+        source = Source()
+        plan = plan_of(images, source)
+        peak = peak_of(lambda plan=plan, source=source, images=images: create(plan, source, home / str(images)))
+        found[images] = home / str(images), len(plan.blobs), peak
+    return found
+
+
+def growth(archives, few: int, many: int) -> float:
+    """Return bytes for each blob more, given two sizes."""
+    return (many - few) / (archives[MANY][1] - archives[FEW][1])
+
+
+def test_a_further_blob_takes_two_kib_of_an_export(archives):
+    held = growth(archives, held_by(FEW), held_by(MANY))
+    made = growth(archives, archives[FEW][2], archives[MANY][2])
+    assert held <= KIB, "what a plan holds"
+    assert held + made <= 2 * KIB
+
+
+def held_by(images: int) -> int:
+    """Return the memory of a plan, after what made it is gone."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        plan = plan_of(images, Source())
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] + len(plan.requires)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("full", [False, *more([True])])
+def test_a_further_blob_takes_two_kib_of_a_push(archives, full):
+    """A third of it are manifests in the cache of frames, which is bounded (`MAX_CACHED`)."""
+    few, many = (peak_of(lambda images=images: pushed(archives[images][0], full=full)) for images in (FEW, MANY))
+    assert growth(archives, few, many) <= 2 * KIB
+
+
+def test_requests_of_a_push_and_of_a_second_one(archives):
+    """One HEAD for an image; for a blob one HEAD and one POST in each repository, and a PUT and a HEAD where it is sent."""
+    output, blobs, _ = archives[MANY]
+    first, requests = pushed(output)
+    assert not first.problems
+    assert requests["PUT blobs"] == blobs
+    pairs = requests["POST blobs"]
+    assert requests["HEAD blobs"] == pairs + blobs
+    assert requests["HEAD manifests"] == first.images + requests["PUT manifests"], "each is read back"
+    second, again = pushed(output, full=True)
+    assert second.images_present == second.images == MANY
+    assert again == {"HEAD manifests": MANY}, "one for each image, and nothing else"
