@@ -8,7 +8,7 @@ with `-` for registries without nesting (docs/reference/registry.md, *Paths on t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
@@ -318,6 +318,8 @@ def _map(
 ) -> MappedImage:
     made_here = record.kind is ImageKind.GRAPH_DATA or (catalog is not None and catalog.digest is None)
     source = None if made_here else Reference.parse(record.source)
+    if source is not None and source.digest == digest:
+        source = replace(source, digest=digest)  # the text that the inventory has already
     fixed = None if source is None else places.paths.get(source.name)
     # A tag from a hostile inventory would end up in the URL of a request.
     chosen = record.target_tag or (record.tag if keeps_tag else None) or None

@@ -87,6 +87,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
             return Exported(*there, making.make(kit, progress) if kit and lacks_kit else None, earlier=True)
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
+        del planned  # and with it the catalogs, which may take more memory than all that follows
         return Exported(*fetch(spec, settings.making, context, report), made)
 
 

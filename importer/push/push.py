@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from common.registry.client import RegistryClient
 
 
+_UNTAGGED = 32  # images whose manifests are being written, or wait for it: several for each of --jobs
+
+
 def push(
     archive: Archive,
     images: Sequence[MappedImage],
@@ -314,8 +317,8 @@ class _TagQueue:
             else:
                 self._running.append((image, self._pool.submit(self._tagger.attempt, image)))
                 self.count += 1
-        # A future takes a KiB, and there are thousands of images.
-        while self._running and self._running[0][1].done():
+        # A future takes a KiB, and there are thousands of images: where manifests are slower than blobs, blobs wait.
+        while self._running and (len(self._running) > _UNTAGGED or self._running[0][1].done()):
             self._settle(*self._running.popleft())
 
     def _settle(self, image: MappedImage, future: Future[HubError | None]) -> None:
