@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from common.archive import direct_io
+from common.archive.direct_io import read_exactly
 from common.archive.frames import begun_blocks, read_frame, read_raw
 from common.archive.inventory import Encoding
 from common.archive.layout import extent
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from contextlib import ExitStack
 
+    from common.archive.frames import View
     from common.archive.inventory import Piece
     from common.archive.layout import Layout, PlacedBlob
     from common.oci.image import Descriptor, Digest
@@ -47,18 +49,14 @@ class Begun:
     def take(self, once: SinglePass, placed: PlacedBlob, number: int) -> None:
         """Add a piece, if the pieces before it are whole. Raises OSError."""
         piece = placed.pieces[number - 1]
-        # The name in the header has the digest: bytes of another blob are never taken for this one.
-        header = header_frame(entry_name(placed.descriptor.digest, number, len(placed.pieces)), piece.size)
-        if self.size != sum(before.size for before in placed.pieces[: number - 1]) or not _is_there(
-            once, header, extent(piece)[0]
-        ):
+        if self.size != sum(before.size for before in placed.pieces[: number - 1]):
             return
         is_begun = False
         for block in begun_blocks(once.read, piece.offset, piece.size):
             is_begun = True  # also by the one block of an empty blob
             self.hasher.update(block)
             self.size += len(block)
-        self._padded &= _is_there(once, padding_frame(piece.size), piece.offset + piece.stored)
+        self._padded &= _is_there(once.read, padding_frame(piece.size), piece.offset + piece.stored)
         if is_begun and self.size == placed.descriptor.size:
             self.complete = self._padded and self.hasher.digest() == placed.descriptor.digest
 
@@ -123,6 +121,9 @@ class _VolumeReading:
     def _is_complete(self, once: SinglePass, placed: PlacedBlob, number: int) -> bool:
         if any(piece.volume not in self._numbers for piece in placed.pieces):
             return False  # a blob with a piece in another part cannot be verified here
+        # Behind the first incomplete blob most places may be empty: a small read for each, and no step of 2 MiB.
+        if not _has_header(once.read if self._is_whole else self._read_small, placed, number):
+            return False
         if placed.encoding is Encoding.ZSTD:
             return _is_compressed(once, self._volume.file(), placed)
         begun = self._found.get(placed.descriptor.digest) or Begun()
@@ -130,6 +131,9 @@ class _VolumeReading:
         if begun.size:
             self._found[placed.descriptor.digest] = begun
         return begun.complete
+
+    def _read_small(self, begin: int, end: int) -> memoryview:
+        return memoryview(read_exactly(self._volume.file(), end - begin, begin))
 
     def _end(self, once: SinglePass, piece: Piece, placed: PlacedBlob) -> None:
         """Note that what comes from a piece on will be written again, unless it is the first one of a split blob."""
@@ -167,22 +171,26 @@ class _Checkpoints:
 def _is_compressed(once: SinglePass, file: int, placed: PlacedBlob) -> bool:
     """Say whether a blob is there as one compressed frame."""
     piece, hasher = placed.pieces[0], Hasher()
-    header = header_frame(entry_name(placed.descriptor.digest), piece.size)
-    if not _is_there(once, header, extent(piece)[0]):
-        return False
     try:
         # Its blocks are visited before they are decompressed: not in order, so not from the single pass.
         for chunk in read_frame(file, piece.offset, piece.stored, piece.size):
             hasher.update(chunk)
     except ContentError:
         return False
-    padding = _is_there(once, padding_frame(piece.size), piece.offset + piece.stored)
+    padding = _is_there(once.read, padding_frame(piece.size), piece.offset + piece.stored)
     return padding and hasher.digest() == placed.descriptor.digest
 
 
-def _is_there(once: SinglePass, wanted: bytes, offset: int) -> bool:
+def _has_header(view: View, placed: PlacedBlob, number: int) -> bool:
+    # The name in the header has the digest: bytes of another blob are never taken for this one.
+    piece = placed.pieces[number - 1]
+    name = entry_name(placed.descriptor.digest, number, len(placed.pieces))
+    return _is_there(view, header_frame(name, piece.size), extent(piece)[0])
+
+
+def _is_there(view: View, wanted: bytes, offset: int) -> bool:
     try:
-        return once.read(offset, offset + len(wanted)) == wanted
+        return view(offset, offset + len(wanted)) == wanted
     except ContentError:
         return False
 

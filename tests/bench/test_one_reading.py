@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from common.archive.layout import PlannedBlob, plan_layout
 from common.archive.reader import ArchiveReader
 from common.content import Written
+from common.oci.image import Descriptor, digest_of
+from common.oci.media_types import OCI_LAYER_GZIP
 from exporter.archive.writer import ArchiveWriter
 from importer.archive.verify import verify
 from tests.fakes.archives import CONFIG, Content, chunks_of, described, noise, write
@@ -109,3 +112,14 @@ def test_a_damaged_blob_is_written_again_and_the_checksum_is_right(tmp_path):
     assert finish(tmp_path / "killed", WHOLE).count(Written.COPIED) == 1
     for path in (tmp_path / "straight").iterdir():
         assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_places_that_were_not_reached_cost_a_small_read_each(tmp_path):
+    """Not a step of 2 MiB: an export that was interrupted at its beginning has reserved all of its bytes."""
+    blobs = [PlannedBlob(Descriptor(OCI_LAYER_GZIP, digest_of(bytes([number])), 8 * MIB)) for number in range(32)]
+    layout = plan_layout(blobs, 1000, 100 * MIB)
+    for _ in range(2):
+        before = bytes_read()
+        with ArchiveWriter(tmp_path, layout):
+            read = bytes_read() - before
+    assert read <= 3 * 4 * MIB + FEW, "at most the first steps of three volumes"
