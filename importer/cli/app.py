@@ -35,6 +35,7 @@ from importer.cli.options import (
 from importer.cli.prune import add_prune
 from importer.cli.render import add_render
 from importer.cli.serve import add_serve
+from importer.cli.status import add_status
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -286,50 +287,7 @@ def operators(
     return found.exit_code
 
 
-@command(app)
-def status(
-    archive: ComparedArchiveOptions,
-    cluster: PlaceOptions,
-    registry: RegistryOptions,
-    output: OutputOptions,
-    ask_mirror: Annotated[
-        bool, typer.Option("--ask-mirror", help="Ask the registry, too, for the OpenShift releases that the cluster can go to.")
-    ] = False,
-    mirror: Annotated[
-        str | None,
-        typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="List the archives that this mirror remembers, too."),
-    ] = None,
-    pull: Annotated[
-        bool,
-        typer.Option("--pull", help="Let a short-lived pod for each pool and architecture prove that nodes can pull."),
-    ] = False,
-) -> ExitCode:
-    """How the cluster is: catalogs, packages, mirror rules, pools, updates. Needs no archive, and changes nothing.
-
-    With --pull it creates pods in a namespace of its own, and deletes them.
-    """
-    from importer.cli import cluster_tables, pull_tables, tables
-    from importer.configure.pulling import prove
-    from importer.diagnose import health
-    from importer.push.payloads import asking
-    from importer.records.listing import remembered
-
-    output.begin()
-    inventory, compared, near = archive.compared()
-    ask = asking(registry.settings()) if ask_mirror else None
-    known = remembered(mirror, registry.settings()) if mirror is not None else None
-    found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
-    pulls = prove(cluster.settings(), found, inventory) if pull else None
-    document = cluster_tables.health_document(found) | near.document() | tables.remembered_document(known)
-    output.emit(
-        document | pull_tables.pulls_document(pulls) | {"healthy": found.healthy and not (pulls and pulls.failed)},
-        lambda: [
-            *pull_tables.pulls_table(pulls),
-            *pull_tables.pulls_verdict(pulls, cluster_tables.status_table(found, compared, cluster.words)),
-            *tables.remembered_table(known),
-        ],
-    )
-    return ExitCode.CLUSTER if pulls is not None and pulls.failed else found.exit_code
+add_status(app)
 
 
 @command(app)

@@ -400,6 +400,12 @@ def display_of(output: OutputOptions, tell: Callable[[str], None]) -> Display:
     return LiveTable(sys.stderr)
 
 
+def require_no_cluster(kubeconfig: Path | list[Path] | None, context: str | None) -> None:
+    """Raise UsageError for --no-cluster where a cluster is named."""
+    if kubeconfig or context:
+        raise UsageError("--no-cluster with a cluster", hint="Leave one of the two out.")
+
+
 def _place_words(kubeconfig: Path | None, context: str | None) -> list[str]:
     named = {"--kubeconfig": kubeconfig, "--context": context}
     return [word for option, value in named.items() if value is not None for word in (option, str(value))]

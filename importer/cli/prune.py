@@ -15,7 +15,7 @@ from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, paragraphs, shortened
 from importer.cli.agreement import confirmed
-from importer.cli.options import CLUSTER, Context, KeepSourceHost, MaxPathComponents, ReleaseLayout
+from importer.cli.options import CLUSTER, Context, KeepSourceHost, MaxPathComponents, ReleaseLayout, require_no_cluster
 
 if TYPE_CHECKING:
     from common.archive.signature import Verifier
@@ -85,9 +85,8 @@ class ClusterChoice:
 
     def clusters(self) -> tuple[Path | None, ...]:
         """Return the kubeconfig of each cluster, None for the usual one. Raises UsageError."""
-        if self.no_cluster and (self.kubeconfig or self.context):
-            raise UsageError("--no-cluster with a cluster", hint="Leave one of the two out.")
         if self.no_cluster:
+            require_no_cluster(self.kubeconfig, self.context)
             return ()
         # Never without a cluster by omission: a forgotten option must not make all that runs needless.
         return tuple(self.kubeconfig) or (None,)

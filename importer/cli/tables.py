@@ -289,7 +289,9 @@ def receipt_table(receipt: Receipt, file: Path) -> list[str]:
 
 def remembered_document(found: Remembered | None) -> Document:
     """Return what `status` adds about the archives of a mirror; nothing where it was not asked."""
-    return {} if found is None else {"mirrorArchives": found.archives, "unusableRecords": found.unusable}
+    return (
+        {} if found is None else {"mirror": found.mirror, "mirrorArchives": found.archives, "unusableRecords": found.unusable}
+    )
 
 
 def remembered_table(found: Remembered | None) -> list[str]:
@@ -300,7 +302,12 @@ def remembered_table(found: Remembered | None) -> list[str]:
     rows = [("ARCHIVE", "NAME", "MADE", "PUSHED", "CONTENT")]
     rows += [(one.short, one.name or "", one.created, one.pushed, enumeration(one.content, _NAMED)) for one in found.archives]
     lines += columns(rows) if found.archives else []
-    return [*lines, *(f"record {tag}: cannot be used: {why}" for tag, why in sorted(found.unusable.items()))]
+    if found.unusable:
+        lines += [f"record {tag}: cannot be used: {why}" for tag, why in sorted(found.unusable.items())]
+        lines.append("push the archives of these records again with --heal, which writes them again; other tags can be deleted")
+    elif not found.archives:
+        lines.append(f"{found.repository} has no record; the next push of an archive stores one")
+    return lines
 
 
 def target_table(profile: TargetProfile, file: Path | None) -> list[str]:

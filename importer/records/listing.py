@@ -53,9 +53,13 @@ class RememberedArchive(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """The archives of a mirror, the newest first, and why some records cannot be used, by their tag."""
+    """The archives of a mirror, the newest first, and why some records cannot be used, by their tag.
+
+    `repository`: where the records are.
+    """
 
     mirror: str
+    repository: str
     archives: tuple[RememberedArchive, ...]
     unusable: dict[str, str]
 
@@ -68,7 +72,8 @@ def remembered(mirror: str, settings: RegistrySettings) -> Remembered:
         store = RecordStore(client, place)
         # One at a time: the inventories of a year of large archives would not fit into memory.
         found = [_summary(record) for record in store.records()]
-    return Remembered(str(place), tuple(sorted(found, key=lambda one: (one.created, one.digest), reverse=True)), store.unusable)
+    archives = tuple(sorted(found, key=lambda one: (one.created, one.digest), reverse=True))
+    return Remembered(str(place), store.repository.name, archives, store.unusable)
 
 
 def _summary(record: Record) -> RememberedArchive:

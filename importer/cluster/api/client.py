@@ -61,6 +61,10 @@ class UnavailableError(ClusterError):
     """No answer, or a status that may pass: the request can be retried."""
 
 
+class NoClusterError(UsageError):
+    """No kubeconfig, or one from which no cluster can be chosen."""
+
+
 class ForbiddenError(ClusterError):
     """The account lacks a permission."""
 
@@ -193,7 +197,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
         return ClusterClient(chosen)
     except (ConfigError, httpx.InvalidURL, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
-        raise UsageError(
+        raise NoClusterError(
             f"no cluster to talk to from {where}: {_why(error)}",
             hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME."
             + (f" It has: {enumeration(contexts, _SHOWN)}." if contexts else ""),
