@@ -188,7 +188,9 @@ def broken(lines: Sequence[str], whole: str) -> list[str]:
     known = words(_steady(whole))
     # Rates and times differ.
     kept = [
-        _steady(line).removesuffix(" \\") for line in lines if not re.match("(checked|pushed|fetched) |took |.*: done", line)
+        _steady(line).removesuffix(" \\")
+        for line in lines
+        if not re.match("(checked|pushed|fetched) |took |.*: done|.*: .* failed, .* done in ", line)
     ]
     found = [word for line in kept for word in line.split() if not {word, word.removesuffix(":")} & known]
     return [word for word in found if not (word.endswith("…") and any(each.startswith(word[:-1]) for each in known))]

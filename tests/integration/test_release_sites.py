@@ -121,6 +121,7 @@ def signature_maps(cluster: FakeCluster) -> dict[str, dict[str, str]]:
 
 
 # With `/whole` all 183 components of the real list, else four of them.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("site", ["4.18", *more(["4.14", "4.20", "4.18/whole", "4.21/whole"])])
 def test_one_archive_for_the_whole_site(site, tmp_path):
     minor, _, whole = site.partition("/")

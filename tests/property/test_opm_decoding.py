@@ -168,6 +168,7 @@ def test_what_opm_would_refuse_is_never_written(random: Random) -> None:
 
 
 @pytest.mark.more
+@pytest.mark.timeout(900)  # two minutes of CPU, beside other tests
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=2000)
 def test_what_opm_would_refuse_is_never_written_in_many_more_tries(random: Random) -> None:
