@@ -62,7 +62,6 @@ class Peers:
     def __init__(self, home: Path, shape: Shape, stack: ExitStack) -> None:
         self._home = home
         self.bench = Bench(home, shape, stack)
-        self._fetch(home / "blobs")  # which are put, later
 
     def run(self, rounds: int) -> Turns:
         """Measure everything so many times; who goes first alternates."""
@@ -134,6 +133,7 @@ class Peers:
 
     def _put(self) -> Measured:
         """Put the same blobs into one repository: no manifests, no mounts."""
+        self._fetch(self._home / "blobs")  # not before: they take as much room as an archive
         digests = list(self.bench.goods.places)
         config = self._home / "put.curl"
         with docker_registry(self._home, name="theirs") as mirror:
@@ -151,6 +151,7 @@ class Peers:
             config.write_text('header = "Expect:"\nheader = "Content-Type: application/octet-stream"\n' + "".join(rows))
             ended = measure(["sh", "-c", _curl(config)], watched=watched)
         shutil.rmtree(self._home / "theirs")
+        shutil.rmtree(self._home / "blobs")
         requests = {**began.requests, **ended.requests}
         return Measured(
             began.wall + ended.wall,
