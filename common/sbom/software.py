@@ -6,6 +6,7 @@ and neither are the signatures of attestations.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageRecord, Problem, ProblemCode, packages_of
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, MediumGoneError
+from common.files import size_text
 from common.oci.compression import decompressed
 from common.sbom.document import MAX_SIZE, Document, Package, identifiers, read
 from common.sbom.envelope import unwrapped
@@ -32,6 +34,8 @@ MAX_WRAPPED = MAX_SIZE // 3 * 4 + 1024 * 1024  # bytes of one document in base64
 MAX_DISTINCT = 500_000  # packages of a result
 MAX_LICENCES = 50_000  # licences of a result
 MAX_PAIRS = 2_000_000  # of a package, as often as it has licences, and an image that has it, of a result
+MAX_HELD = 256 * 1024 * 1024  # memory of the texts of all packages of a result
+MAX_LISTED = 300_000  # of an SBOM and an image that it is for, of a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,19 @@ class ImageSoftware:
     records: Sequence[ImageRecord]
     sboms: list[ReadSbom] = field(default_factory=list)
     packages: int = 0
+    is_read: bool = False
 
     @property
     def state(self) -> str:
         """`read`, `unread` where none of its SBOMs could be read, or `none` where it has none."""
         if not self.sboms:
             return "none"
-        return "read" if any(not sbom.error for sbom in self.sboms) else "unread"
+        return "read" if self.is_read else "unread"
+
+    def add(self, sbom: ReadSbom) -> None:
+        """Add one of its SBOMs."""
+        self.sboms.append(sbom)
+        self.is_read = self.is_read or not sbom.error
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -128,7 +138,8 @@ class LicenceCount:
 class Software:
     """The result. `packages`: with the numbers of their images in `images`; `unread`: SBOMs that were not looked into.
 
-    `pairs`: of a package, as often as it has licences, and an image; `names`: the licences; `size`: bytes that were read.
+    `pairs`: of a package, as often as it has licences, and an image; `names`: the licences; `size`: bytes that were read;
+    `held`: memory of the texts of the packages; `listed`: of an SBOM and an image, and `unlisted` those that were left out.
     """
 
     images: list[ImageSoftware]
@@ -138,22 +149,44 @@ class Software:
     pairs: int = 0
     names: set[str] = field(default_factory=set)
     size: int = 0
+    held: int = 0
+    listed: int = 0
+    unlisted: int = 0
 
-    def has_room(self, pairs: int) -> bool:
-        """Say whether so many packages of images can be added."""
-        return self.pairs + pairs <= MAX_PAIRS and len(self.packages) < MAX_DISTINCT and len(self.names) <= MAX_LICENCES
+    def has_room(self, pairs: int, new: int = 1, held: int = 0) -> bool:
+        """Say whether so many packages of images can be added, `new` ones of them, with `held` bytes of text."""
+        return (
+            self.pairs + pairs <= MAX_PAIRS
+            and len(self.packages) + new <= MAX_DISTINCT
+            and self.held + held <= MAX_HELD
+            and len(self.names) <= MAX_LICENCES
+        )
 
     def takes(self, packages: Iterable[Package], images: int) -> bool:
         """Say whether packages of so many images can be added."""
-        pairs = 0
+        pairs = count = held = 0
         new: set[str] = set()
         for package in packages:
             licences = identifiers(package.licence)
             pairs += len(licences) * images
             new.update(each for each in licences if each not in self.names)
+            if package not in self.packages:
+                count += 1
+                held += _memory(package)
             # One document may name 32 licences for each of its packages, and a licence takes more memory than a package.
-            if len(self.names) + len(new) > MAX_LICENCES or not self.has_room(pairs):
+            if len(self.names) + len(new) > MAX_LICENCES or not self.has_room(pairs, count, held):
                 return False
+        return True
+
+    def attach(self, sbom: ReadSbom, number: int) -> bool:
+        """Add an SBOM to an image; return False where it is left out, since the result lists enough of them."""
+        image = self.images[number]
+        # The first one, and the first that was read, decide the state of the image: they are always listed.
+        if self.listed >= MAX_LISTED and image.sboms and (sbom.error or image.is_read):
+            self.unlisted += 1
+            return False
+        self.listed += 1
+        image.add(sbom)
         return True
 
     def ordered(self) -> list[tuple[Package, list[int]]]:
@@ -216,9 +249,14 @@ def software(archive: ArchiveReader, selection: Selection, progress: Progress) -
         result.packages[package] = sorted(set(listed))
         for number in result.packages[package]:
             result.images[number].packages += 1
-    if result.unread and not selection.size:
-        result.problems.append(_too_many(archive.digest, result.unread))
+    if (result.unread or result.unlisted) and not selection.size:
+        result.problems.append(_too_many(archive.digest, result))
     return result
+
+
+def _memory(package: Package) -> int:
+    # As Python holds them: one character that is not ASCII makes the whole text two or four times as large.
+    return sum(map(sys.getsizeof, package))
 
 
 Targets = list[tuple["Carried", list[int]]]
@@ -265,7 +303,7 @@ def _spread(
             continue
         sbom = _sbom(one, document, stated=subjects is not None)
         for number in numbers:
-            result.images[number].sboms.append(sbom)
+            result.attach(sbom, number)
         for number in new:
             _add(result, packages, number)
         added.update(new)
@@ -301,7 +339,10 @@ def _sbom(one: Carried, document: Document, *, stated: bool) -> ReadSbom:
 
 def _add(result: Software, packages: Iterable[Package], number: int) -> None:
     for package in packages:
-        numbers = result.packages.setdefault(package, [])
+        numbers = result.packages.get(package)
+        if numbers is None:
+            numbers = result.packages[package] = []
+            result.held += _memory(package)
         # An image may have the package in several of its SBOMs.
         if numbers[-1:] != [number]:
             licences = identifiers(package.licence)
@@ -319,16 +360,16 @@ def _refuse(
 ) -> None:
     sbom = ReadSbom(one, error=error.message)
     for number in numbers:
-        image = result.images[number]
-        image.sboms.append(sbom)
-        result.problems.append(_problem(image.records[0].source, error, f"its SBOM {one.blob.digest} is not used", code))
+        if result.attach(sbom, number):
+            source = result.images[number].records[0].source
+            result.problems.append(_problem(source, error, f"its SBOM {one.blob.digest} is not used", code))
 
 
 def _leave(result: Software, targets: Targets) -> None:
     result.unread += 1
     for one, numbers in targets:
         for number in numbers:
-            result.images[number].sboms.append(ReadSbom(one, error="not read: too large, or too many of them"))
+            result.attach(ReadSbom(one, error="not read: too large, or too many of them"), number)
 
 
 def _problem(
@@ -343,12 +384,16 @@ def _problem(
     return Problem("warning", code, source, f"{what}: {error.message}")
 
 
-def _too_many(archive: Digest, count: int) -> Problem:
+def _too_many(archive: Digest, result: Software) -> Problem:
+    # An error: the answer lacks software that the archive has, and a person may approve the archive by it.
+    left = [f"{counted(result.unread, 'SBOM')} not read"] if result.unread else []
+    left += [f"{counted(result.unlisted, 'SBOM')} of images not listed"] if result.unlisted else []
     message = (
-        f"{counted(count, 'SBOM')} not read: a result has at most {MAX_DISTINCT} packages, {MAX_LICENCES} licences, and "
-        f"{MAX_PAIRS} times a package in an image. Ask for less with --operator, --package or --licence"
+        f"the result is not whole: {', '.join(left)}. It has at most {MAX_DISTINCT} packages ({size_text(MAX_HELD)} of text), "
+        f"{MAX_LICENCES} licences, {MAX_PAIRS} times a package in an image, and {MAX_LISTED} times an SBOM of an image. "
+        "Ask for less with --operator, --package or --licence"
     )
-    return Problem("warning", ProblemCode.SBOM_UNREADABLE, archive, message)
+    return Problem("error", ProblemCode.SBOM_UNREADABLE, archive, message)
 
 
 def document_of(found: Software, archive: ArchiveReader) -> dict[str, Any]:

@@ -372,3 +372,21 @@ def test_one_operator_of_several(tmp_path):
     assert {tuple(each["operators"]) for each in found["images"]} == {("alpha",)}
     refused = run("hub-export", "sbom", tmp_path / "out", "--operator", "alpah")
     assert (refused.status, "It has alpha, beta." in refused.stderr) == (2, True)
+
+
+def test_a_result_that_is_not_whole_is_a_problem(tmp_path):
+    """A person approves the archive by it: exit status 3, and the filters that give a whole answer."""
+    texts = [" OR ".join(f"L{number}" for number in range(at, at + 25)) for at in range(0, software.MAX_LICENCES, 25)]
+    full = sboms.spdx([rpm(f"p{at}", "1", text) for at, text in enumerate(texts)])
+    with FakeRegistry() as source:
+        for name, of, document in (("bare", BARE, full), ("syft", SYFT, sboms.spdx([BASH]))):
+            source.add_image(f"org/{name}", of, "v1")
+            source.add_image(f"org/{name}", attached(document, sboms.SPDX), f"sha256-{hex_of(of.digest)}.sbom")
+        assert create(source.host, tmp_path / "out", names=("bare", "syft")).status == 0
+    at_limit = run("hub-import", "sbom", tmp_path / "out", "--package", "pkg:rpm/redhat/p", "--format", "json")
+    assert (at_limit.status, len(at_limit.json["licences"]), at_limit.json["problems"]) == (0, software.MAX_LICENCES, [])
+    beyond = run("hub-export", "sbom", tmp_path / "out")
+    assert beyond.status == 3, beyond.stderr
+    assert "the result is not whole: 1 SBOM not read" in beyond.stdout
+    assert "Ask for less with --operator, --package or --licence" in beyond.stdout
+    assert run("hub-import", "sbom", tmp_path / "out", "--package", "bash").status == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import time
 import tracemalloc
 
 import pytest
 
 from common.archive.inventory import ImageKind, ImageRecord
-from common.errors import ContentError
+from common.errors import ContentError, ExitCode, of_problems
 from common.oci.image import Descriptor, digest_of
 from common.sbom import document, envelope, software
 from common.sbom.document import Package, read
@@ -167,6 +168,50 @@ def test_a_result_has_room_for_so_many():
     assert (full.has_room(1), full.has_room(2)) == (True, False)
     full.packages = dict.fromkeys(range(software.MAX_DISTINCT))
     assert not full.has_room(0)
+
+
+def some(count: int, size: int = 1) -> list[Package]:
+    return [Package(f"p{number}", "1", "rpm", "MIT", "x" * size) for number in range(count)]
+
+
+def test_the_packages_of_a_result_are_counted_with_those_of_the_next_document():
+    """A document has up to 100,000 packages: a result that was nearly full held a fifth more than its limit."""
+    found = carried("one")
+    found.packages = dict.fromkeys(range(software.MAX_DISTINCT - 2))
+    assert (found.takes(some(2), 1), found.takes(some(3), 1)) == (True, False)
+    software._add(found, some(2), 0)
+    assert len(found.packages) == software.MAX_DISTINCT
+    assert found.takes(some(2), 1), "known ones take no more room"
+    assert not found.has_room(1), "no further document is read"
+
+
+def test_the_memory_of_a_result():
+    """Packages with the longest names, of characters of four bytes, take 5 KiB each: 2.5 GiB for as many as are counted."""
+    found, wide = carried("one"), [Package("n", "1", "rpm", "MIT", f"\U0001f600{number}" + "x" * 490) for number in range(10)]
+    held = sum(sys.getsizeof(text) for package in wide for text in package)
+    assert held > 20_000
+    found.held = software.MAX_HELD - held
+    assert found.takes(wide, 1)
+    software._add(found, wide, 0)
+    assert found.held == software.MAX_HELD
+    assert (found.takes(wide, 1), found.takes(some(1), 1)) == (True, False)
+
+
+def test_the_sboms_of_a_result():
+    """A thousand indexes may share a thousand manifests, each with an attachment: a million entries of the JSON."""
+    found = carried("one", "two")
+    one = Carried(Descriptor(sboms.SPDX, DIGEST, 1), Carriage.REFERRER, DIGEST, (DIGEST,), frozenset())
+    good, bad = software.ReadSbom(one), software.ReadSbom(one, error="broken")
+    found.listed = software.MAX_LISTED - 1
+    assert (found.attach(bad, 0), found.attach(bad, 0)) == (True, False)
+    # What an image is called, without an SBOM or with one that was read, stays right beyond the limit.
+    assert (found.attach(good, 0), found.attach(good, 0), found.attach(bad, 1)) == (True, False, True)
+    assert ([image.state for image in found.images], found.unlisted) == (["read", "unread"], 2)
+    software._refuse(found, one, [0, 1], ContentError("broken"))
+    assert (found.problems, found.unlisted) == ([], 4)
+    problem = software._too_many(DIGEST, found)
+    assert "4 SBOMs of images not listed" in problem.message
+    assert of_problems([problem]) is ExitCode.PROBLEMS
 
 
 def test_a_result_has_so_many_licences():
