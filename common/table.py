@@ -160,9 +160,9 @@ class Table:
         for number, (row, below, same) in enumerate(zip(self.rows, rest, self._repeats(), strict=True)):
             lines = [line for depth in range(same, len(self._levels)) for line in self._heading(row, depth, width)]
             if widths:
-                lines += [" " * indent + line for line in _placed(below, widths, width - indent)]
+                lines += _placed(below, widths, width, indent)
             elif number:
-                lines += [" " * indent + line for line in _fields(rest[0], below, width - indent)]
+                lines += _fields(rest[0], below, width, indent)
             yield lines
 
     def _repeats(self) -> Iterator[int]:
@@ -179,7 +179,7 @@ class Table:
         more = between.join(row[column] for column in self._notes if row[column])
         if more and depth == len(self._levels) - 1 and cells(line) + _NARROW <= width:
             return [cut(line + between + more, width)]
-        return [cut(each, width) for each in folded(line, width)]
+        return [_outdented(each, width) for each in folded(line, width)]
 
 
 def columns(rows: Sequence[tuple[str, ...]], levels: Sequence[Sequence[int]] = (), notes: Sequence[int] = ()) -> list[str]:
@@ -281,20 +281,23 @@ def _filled(low: Sequence[int], high: Sequence[int], room: int) -> list[int]:
     return list(low)
 
 
-def _placed(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
+def _placed(row: Sequence[str], widths: Sequence[int], width: int, indent: int) -> list[str]:
     """Return a row in columns. A cell that is wider than its column moves the next ones to the right, or to the next line."""
     lines: list[str] = []
     block: list[tuple[int, list[str]]] = []  # cells next to each other: where each begins, and its lines
-    column = end = 0
+    column = end = indent
     for cell, wide in zip(row, widths, strict=True):
         parts = _wrapped(cell, wide)
         longest, start = max(map(cells, parts)), max(column, end)
         if start + longest > width:
             lines += _side_by_side(block)
-            block, start = [], column if column + longest <= width else min(column, 2 * _GAP)
-        # Only here is a cell cut: a single word longer than the rest of the line.
+            block, start = [], column if column + longest <= width else min(column, indent + 2 * _GAP)
         if longest > wide:
-            parts = [cut(part, width - start) for part in _wrapped(cell, width - start)]
+            parts = _wrapped(cell, width - start)
+        # Only here is a cell cut, alone on its lines: a single word longer than the terminal. One that fits without its
+        # indentation stays whole, for the end of a name is often a version.
+        if start + longest > width:
+            parts, start = [_outdented(" " * start + part, width) for part in parts], 0
         block.append((start, parts))
         end = start + max(map(cells, parts)) + _GAP
         column += wide + _GAP
@@ -312,11 +315,18 @@ def _side_by_side(block: Sequence[tuple[int, list[str]]]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _fields(names: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+def _fields(names: Sequence[str], row: Sequence[str], width: int, indent: int) -> list[str]:
     """Return a row with a line for each of its fields."""
     lines: list[str] = []
     for name, cell in zip(names, row, strict=True):
         if cell:
-            text = f"{name}: {cell}" if name else cell
-            lines += (cut(each, width) for each in folded(f"{'  ' if lines else ''}{text}", width))
+            begin = " " * (indent + (_GAP if lines else 0))
+            lines += (_outdented(each, width) for each in folded(f"{begin}{name}: {cell}" if name else f"{begin}{cell}", width))
     return lines
+
+
+def _outdented(line: str, width: int) -> str:
+    """Return a line with less indentation where it is too long, and cut where that is not enough."""
+    text = line.lstrip()
+    blanks = min(len(line) - len(text), width - cells(text))
+    return " " * blanks + text if blanks >= 0 else cut(line, width)

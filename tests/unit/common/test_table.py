@@ -90,6 +90,30 @@ def test_only_a_cell_that_is_longer_than_the_terminal_is_cut():
     assert fitted(columns(rows), 80)[1:] == ["one", "    registry.example/" + "a" * 58 + "…"]
 
 
+@pytest.mark.parametrize("size", [70, 75, 79, 80, 81, 120])
+def test_a_name_that_fits_the_terminal_is_whole_at_every_place(size):
+    """A name of 75 cells was cut for its indentation, and lost its version."""
+    version = ".v1.15.0"
+    name = "x" * (size - len(version)) + version
+    heading = ("PACKAGE", "BUNDLE", "VERSION", "REPLACES", "SKIPS")
+    shapes = {
+        "a level": (columns([heading, (name, "b.v1", "1", "", "a" * 60)], ((0,),)), 1),
+        "an inner level": (columns([heading, ("p", name, "1", "c" * 30, "a" * 60)], ((0,), (1,))), 1),
+        "a cell": (columns([heading, ("p", name, "1.15.0", "b.v1", "")], ((0,),)), 1),
+        "two cells": (columns([heading, ("p", name, "1.15.0", name, "")], ((0,),)), 2),
+        "a list": (columns([heading, ("p", "b", "1", "c", f"{name}, {'y' * 90}, z")], ((0,),)), 1),
+        "fields": (columns([heading, ("p" * 40, "b" * 40, "1" * 40, name, "a" * 40)]), 1),
+    }
+    for what, (lines, times) in shapes.items():
+        shown = fitted(lines, 80)
+        assert max(map(cells, shown)) <= 80, what
+        words = [word.rstrip(",") for line in shown for word in line.split()]
+        # The comma of a list takes a cell too.
+        whole = size <= 80 - (what == "a list")
+        assert words.count(name) == (times if whole else 0), (what, shown)
+        assert whole or any(len(word) > 70 and word.endswith("…") for word in words), (what, shown)
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 120, 200])
 def test_no_line_is_longer_than_the_terminal_and_no_word_is_broken(width):
     rng = random.Random(width)
