@@ -222,11 +222,20 @@ class _Run:
         """Ask for what was deleted since: a registry may accept a DELETE (202), and delete nothing, or later."""
         # A retention rule of one repository does not show in the trial. The record of what is there has to stay.
         asked = self.result.deleted[before:]
-        for one, is_there in zip(asked, pool.map(self._is_there, asked), strict=True):
-            if is_there:
+        for one, why in zip(asked, pool.map(self._doubt, asked), strict=True):
+            if why:
                 self.result.deleted.remove(one)
                 self.there.add((one.repository, one.digest))
-                self.result.refused.append(Spared(one.repository, one.digest, _STILL_THERE))
+                self.result.refused.append(Spared(one.repository, one.digest, why))
+
+    def _doubt(self, one: Deletion) -> str:
+        """Return why a manifest may be there after its deletion; empty: it is gone. Raises RegistryUnreachableError."""
+        try:
+            return _STILL_THERE if self._is_there(one) else ""
+        except RegistryUnreachableError:
+            raise
+        except (RegistryError, ContentError) as error:  # of one repository; it does not end the run
+            return f"not known whether it is gone: {error.message}"
 
     def _is_there(self, one: Deletion) -> bool:
         return self.client.head(self._place(one)) is not None

@@ -233,6 +233,26 @@ def test_a_manifest_that_is_still_there_after_its_deletion_is_said(site, archive
     assert list(site.archives) == [archives[2].digest]
 
 
+@pytest.mark.parametrize("status", [403, *more([400])])
+def test_a_manifest_of_which_it_is_not_known_whether_it_is_gone_does_not_end_the_run(site, archives, status):
+    site.push(*archives)
+    plan, kept = site.plan(), root(archives[0])
+    where = f"/org/app/manifests/{kept}"
+
+    def refuse():
+        for method in ("HEAD", "GET"):
+            site.registry.fault(method, where, times=10, status=status)
+
+    site.registry.fault("DELETE", where, status=202, action=refuse)
+    result = site.run(plan)
+    assert result.exit_code is ExitCode.PROBLEMS
+    assert [(one.digest, "not known whether it is gone" in one.why) for one in result.refused] == [(kept, True)]
+    assert archives[0].digest in site.archives, "its record stays, so that a later run finds it"
+    site.registry.drop_faults()
+    assert site.run(plan).exit_code is ExitCode.DONE
+    assert list(site.archives) == [archives[2].digest]
+
+
 def test_two_prunes_at_a_time_do_not_delete_the_trial_of_each_other(site, archives):
     site.push(*archives)
     plan = site.plan()
