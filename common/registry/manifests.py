@@ -104,10 +104,11 @@ class Manifests:
         call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
         count = 0
         for answer in self._exchange.pages(call, min(_MAX_PAGE, size), min(_MAX_PAGES, pages), within_s):
-            size -= len(answer.body)
+            body = answer.plain(call, min(_MAX_PAGE, size))  # which may be a thousand times what was received
+            size -= len(body)
             if size < 0:
                 raise ContentError(f"{repository.name}: its list of tags is too long")
-            for tag in _tags(answer.plain(call, _MAX_PAGE), repository):
+            for tag in _tags(body, repository):
                 count += 1
                 if count > MAX_TAGS:
                     raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")

@@ -23,6 +23,8 @@ _PATIENCE_S = 10.0  # of one list: the tags can be asked for one by one
 # repository is there is known: a manifest of it was read.
 _WITHOUT_TAGS = "NAME_UNKNOWN"
 _PREFIX = "sha256-"
+# Of one manifest. Cosign has three, and a list of referrers one; a repository could have any number of such names.
+_MAX_TAGS = 16
 _LOG = logging.getLogger(__name__)
 # Gives the tags of a repository, with a bound on pages, bytes of all of them, and seconds of each.
 Tags = Callable[[Reference, int, int, float], Iterator[str]]
@@ -57,7 +59,7 @@ class TagLists:
         found: frozenset[str] = frozenset()
         try:
             tags = self._tags(repository, len(about), len(about) * _BYTES, _PATIENCE_S)
-            found = frozenset(tag for tag in tags if _subject(tag) in about)
+            found = _about(tags, about, repository)
         except ContentError as error:  # longer than the questions that it would save, or no list
             _LOG.info("%s: asked tag by tag: %s", repository.name, error.message)
             return
@@ -89,6 +91,17 @@ class TagLists:
 
     def _known(self, reference: Reference) -> _List | None:
         return self._lists.get(Reference(reference.registry, reference.repository))
+
+
+def _about(tags: Iterator[str], subjects: Collection[Digest], repository: Reference) -> frozenset[str]:
+    """Return the tags of some subjects. Raises ContentError for more than are worth their memory."""
+    found = set[str]()
+    for tag in tags:
+        if _subject(tag) in subjects:
+            found.add(tag)
+            if len(found) > _MAX_TAGS * len(subjects):
+                raise ContentError(f"{repository.name}: more than {_MAX_TAGS} tags for each manifest")
+    return frozenset(found)
 
 
 def _subject(tag: str) -> Digest | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 
 from common.archive.inventory import ImageKind
@@ -133,6 +136,21 @@ def test_a_page_that_is_too_large_is_not_read(found):
         tags = b", ".join(b'"%0100d"' % number for number in range(30_000))
         registry.fault("GET", "/tags/", times=1000, status=200, body=b'{"name": "org/app", "tags": [' + tags + b"]}")
         assert found(registry) == EVERYTHING
+
+
+@pytest.mark.parametrize("what", ["names", *more(["compressed"])])
+def test_a_list_that_would_fill_the_memory_is_left(found, what):
+    """Names of one manifest without end, and pages that are small only as long as they are compressed."""
+    subject = hex_of(IMAGES[0].digest)
+    tags = [f"sha256-{subject}.{number:05}" for number in range(16 * MANY + 1)] if what == "names" else ["x" * 2 * 65536 * MANY]
+    body = json.dumps({"name": "org/app", "tags": tags}).encode()
+    headers = {"Content-Encoding": "gzip"} if what == "compressed" else {}
+    with FakeRegistry() as registry:
+        fill(registry)
+        body = gzip.compress(body) if headers else body
+        registry.fault("GET", "/tags/", times=1000, status=200, headers=headers, body=body)
+        assert found(registry) == EVERYTHING
+        assert asked(registry)["tags"] >= 3 * MANY
 
 
 def test_a_repository_without_tags_has_no_signature_tags(found):
