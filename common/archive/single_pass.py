@@ -88,6 +88,9 @@ class SinglePass:
     def _next(self) -> None:
         """Go on to the next step, which was read meanwhile."""
         assert self._coming is not None
+        if (failure := self._coming.exception()) is not None:
+            # Raised again for each range that follows: an exception keeps the frames of all places where it was raised before.
+            raise failure.with_traceback(None)
         got = self._coming.result()
         self._advance(got)
         before, length = self._buffers[self._turn], MARGIN + self._end - self._start

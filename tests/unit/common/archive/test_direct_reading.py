@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import partial
 
@@ -133,6 +134,26 @@ def test_a_partial_direct_read_is_completed_through_the_cache(path, file):
     read = bytes(window.read(0, 2 * ALIGNMENT))
     os.close(refusing)
     assert read[short:] == noise("short", 2 * ALIGNMENT + 100)[short : 2 * ALIGNMENT]
+
+
+class BadMedium:
+    """An object in object storage of which nothing can be read."""
+
+    size = 1 << 30
+
+    def read(self, size, offset):
+        raise OSError(errno.EIO, f"{size} bytes at {offset}")
+
+
+def test_a_step_that_cannot_be_read_takes_no_more_memory_with_each_range_behind_it():
+    """There are two ranges for each block of 128 KiB: 800,000 in a volume of 50 GB whose first sector is bad."""
+    lengths = []
+    with SinglePass(BadMedium(), None, BadMedium.size, None, lambda _size: None) as once:
+        for number in range(50):
+            with pytest.raises(OSError, match="bytes at 0") as caught:
+                once.read(number, number + 10)
+            lengths.append(len(caught.traceback))
+    assert len(set(lengths)) == 1
 
 
 def test_cached_content_is_not_read_past_the_cache(path, file):
