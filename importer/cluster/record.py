@@ -24,7 +24,7 @@ from common.archive.naming import is_name, label
 from common.errors import ClusterError
 from common.oci.image import Digest, digest_of
 from common.retry import retry
-from common.serialization import decode_bounded
+from common.serialization import decode_bounded, require_bounded_values
 from importer.cluster.api.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import (
@@ -57,7 +57,8 @@ COMPRESSED_FROM = 64 * 1024  # bytes of JSON
 _BINARY = "binaryData"
 _DIGEST = "sha256:"  # no value of `binaryData` begins so: base64 has no colon
 _MAX_DEPTH = 64
-_MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, or of an entry, unpacked
+_MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
+_MAX_UNPACKED = 32 * 1024 * 1024  # bytes of all entries: a thousand times those of the Secret are a bomb
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 _RELEASE = msgspec.json.Decoder(ExpectedRelease)
 
@@ -259,7 +260,13 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
     """Return the recorded entries, in the order of the changes; none without a record. Raises ClusterError."""
     live = client.get(SECRET, NAME, namespace)
     data = (live or {}).get("data") or {}
-    entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(_EXPECTED))
+    room = _MAX_UNPACKED
+    entries = []
+    for key, value in data.items():
+        if not key.startswith(_EXPECTED):
+            entry, size = _decoded(key, str(value), room)
+            room = max(room - size, 0)
+            entries.append(entry)
     return sorted(entries, key=position)
 
 
@@ -381,11 +388,13 @@ def _encoded(entry: Entry) -> str:
     return base64.b64encode(zlib.compress(raw, 9) if len(raw) > COMPRESSED_FROM else raw).decode()
 
 
-def _decoded(key: str, value: str) -> Entry:
+def _decoded(key: str, value: str, room: int) -> tuple[Entry, int]:
+    """Return an entry, and the bytes of its JSON; of one that is compressed they are at most `room`."""
     try:
-        document = json.loads(_plain(base64.b64decode(value, validate=True)))
+        raw = _plain(base64.b64decode(value, validate=True), room)
+        document = json.loads(raw)
         fields = tuple(_decoded_field(one) for one in document["fields"])
-        return Entry(
+        entry = Entry(
             str(document["apiVersion"]),
             str(document["kind"]),
             str(document["name"]),
@@ -394,22 +403,27 @@ def _decoded(key: str, value: str) -> Entry:
             bool(document["created"]),
             fields,
         )
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, zlib.error, msgspec.ValidationError) as error:
         raise ClusterError(
             f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone."
         ) from error
+    return entry, len(raw)
 
 
-def _plain(raw: bytes) -> bytes:
-    """Return the JSON of an entry, which is compressed where it is large. Raises ValueError, zlib.error."""
-    return raw if raw.startswith(b"{") else _inflated(raw)
+def _plain(raw: bytes, room: int) -> bytes:
+    """Return the JSON of an entry, compressed where it is large. Raises ValueError, zlib.error, ValidationError."""
+    if raw.startswith(b"{"):
+        return raw
+    found = _inflated(raw, room)
+    require_bounded_values(found)  # an empty list takes three bytes of JSON and 64 of memory
+    return found
 
 
-def _inflated(raw: bytes) -> bytes:
+def _inflated(raw: bytes, most: int) -> bytes:
     # Bounded: the Secret may have been edited.
-    found = zlib.decompressobj().decompress(raw, _MAX_CATALOG + 1)
-    if len(found) > _MAX_CATALOG:
-        raise ValueError(f"more than {_MAX_CATALOG} bytes")
+    found = zlib.decompressobj().decompress(raw, most + 1)
+    if len(found) > most:
+        raise ValueError(f"more than {most} bytes")
     return found
 
 
@@ -434,6 +448,6 @@ def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive] 
 
 def _unpacked(value: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
-        return decode_bounded(_inflated(base64.b64decode(value, validate=True)), decoder)
+        return decode_bounded(_inflated(base64.b64decode(value, validate=True), _MAX_CATALOG), decoder)
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
         return None

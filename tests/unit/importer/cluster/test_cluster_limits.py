@@ -13,7 +13,17 @@ from common.errors import ClusterError
 from importer.cluster.api.client import _LONGEST, _MAX_KUBECONFIG, connect
 from importer.cluster.kinds import CATALOG_SOURCE, IDMS, SECRET
 from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
-from importer.cluster.record import _EXPECTED, _MAX_CATALOG, COMPRESSED_FROM, MAX_SIZE, NAME, Recorder, expected_catalogs, load
+from importer.cluster.record import (
+    _EXPECTED,
+    _MAX_CATALOG,
+    _MAX_UNPACKED,
+    COMPRESSED_FROM,
+    MAX_SIZE,
+    NAME,
+    Recorder,
+    expected_catalogs,
+    load,
+)
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
 from importer.diagnose import collect, reading
 from tests.fakes.cluster import Fault
@@ -151,9 +161,23 @@ def test_an_entry_of_the_record_at_the_limits_and_beyond(beyond):
     assert base64.b64decode(large.data[key]).startswith(b"{") is not bool(beyond)
     assert load(large, SPACE)[0].written["spec"]["image"] == "x" * (room + beyond)
     entry = json.loads(base64.b64decode(value))
-    secret.data[key] = base64.b64encode(zlib.compress(json.dumps(entry).encode().ljust(_MAX_CATALOG + beyond), 1)).decode()
+    secret.data[key] = base64.b64encode(zlib.compress(json.dumps(entry).encode().ljust(_MAX_UNPACKED + beyond), 1)).decode()
     if not beyond:
         assert len(load(secret, SPACE)) == 1
         return
+    with pytest.raises(ClusterError, match="cannot be read"):
+        load(secret, SPACE)
+
+
+@pytest.mark.parametrize("filling", [b" " * (_MAX_UNPACKED // 2), b"[" + b"[]," * 300_000 + b"[]]"])
+def test_entries_that_are_a_bomb_only_together_or_only_in_memory_are_refused(filling):
+    """An account that may write the Secret could fill the memory of a machine that reads it: a MB of zlib is a GB of JSON."""
+    secret = OneSecret({})
+    Recorder(secret, SPACE).note(CATALOG_SOURCE, "a", "b", None, {"spec": {"image": ""}})
+    ((key, value),) = secret.data.items()
+    entry = base64.b64decode(value)
+    filled = entry[:-1] + b', "more": ' + filling + b"0" * filling.startswith(b" ") + b"}"
+    packed = base64.b64encode(zlib.compress(b" " + filled, 1)).decode()
+    secret.data |= {f"{key}{number}": packed for number in range(2)}
     with pytest.raises(ClusterError, match="cannot be read"):
         load(secret, SPACE)
