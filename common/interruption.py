@@ -154,12 +154,14 @@ def end(pool: ThreadPoolExecutor) -> None:
 def _disconnecting() -> Iterator[None]:
     """Shut down the connections of this process again and again during the block; afterwards, clean-up may connect again."""
     over = threading.Event()
-    thread = _disconnect_until(over)
+    thread: threading.Thread | None = None
     try:
+        thread = _disconnect_until(over)  # within: after a second signal in this call it would cut what is cleaned up, too
         yield
     finally:
         over.set()
-        thread.join()
+        if thread is not None:
+            thread.join()
 
 
 def _disconnect_until(over: threading.Event) -> threading.Thread:

@@ -49,6 +49,35 @@ def test_workers_are_woken_and_what_comes_after_connects_again():
     assert done.stderr == ""
 
 
+# The second signal comes when the thread that shuts down connections has just begun.
+_AT_ONCE = """
+import os, signal, sys, threading
+from common import interruption
+
+def second(frame, event, _argument):
+    if event == "return" and frame.f_code.co_name == "_disconnect_until":
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+
+interruption.listen()
+interruption.working()
+try:
+    with interruption.workers(1, "test"):
+        sys.setprofile(second)
+        os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    left = [each for each in threading.enumerate() if each.name == "disconnect"]
+    for each in left:
+        each.join(5)
+    print("cut:", any(each.is_alive() for each in left))
+"""
+
+
+def test_what_comes_after_two_signals_at_once_connects_again():
+    done = subprocess.run([sys.executable, "-c", _AT_ONCE], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("cut: False\n", "")
+
+
 # The main thread does not wait for its pool: a second signal came while it did.
 _LEFT = """
 import os, signal, socket
