@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SEND_FILE = "hub_airgap.send_file"
 # Threads are few, and so a transfer has one only for a turn: as long as its client takes what is sent, up to so many bytes.
 _TURN = 16 * 1024 * 1024
+_TURN_S = 0.1  # those who take a little at a time, but all the time; 40 of them would be all that is answered
 _TAKEN_MS = 20
 _COPIED = 256 * 1024  # bytes at once where the kernel cannot
 
@@ -39,9 +41,10 @@ class Progress(Enum):
 class FileSender:
     """Spans of files on their way to one client, on a socket that does not block."""
 
-    def __init__(self, line: int, spans: Iterator[Span]) -> None:
+    def __init__(self, line: int, spans: Iterator[Span], clock: Callable[[], float] = time.monotonic) -> None:
         self._line = line
         self._spans = spans
+        self._clock = clock
         self._file = self._position = self._left = 0
         self._send: Callable[[int, int, int, int], int] = os.sendfile
         self._writable = select.poll()
@@ -49,8 +52,8 @@ class FileSender:
 
     def turn(self) -> Progress:
         """Send what the client takes. Raises OSError of a file, ContentError where one ends, and as the spans do."""
-        end = _TURN
-        while end > 0:
+        end, until_s = _TURN, self._clock() + _TURN_S
+        while end > 0 and self._clock() < until_s:
             if not self._left:
                 span = next(self._spans, None)
                 if span is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import socket
@@ -452,6 +453,17 @@ def test_a_transfer_gives_its_thread_back(tmp_path):
         theirs.recv(1 << 20)
         theirs.close()
         assert sender.turn() is Progress.GONE
+    os.close(source)
+
+
+def test_a_client_that_takes_a_little_all_the_time_has_a_thread_for_a_tenth_of_a_second(tmp_path):
+    """It is never waited for long, and 16 MiB may take it a minute: 40 such clients would have all threads of the process."""
+    (tmp_path / "in").write_bytes(WHOLE)
+    source, sink = os.open(tmp_path / "in", os.O_RDONLY), os.open("/dev/null", os.O_WRONLY)
+    now = itertools.count()
+    sender = FileSender(sink, iter([(source, at, 1000) for at in range(17)]), lambda: next(now) * 0.03)
+    assert [sender.turn() for _ in range(6)] == [Progress.MORE] * 5 + [Progress.DONE]  # three sends in each turn
+    os.close(sink)
     os.close(source)
 
 
