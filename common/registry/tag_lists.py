@@ -56,19 +56,24 @@ class TagLists:
         if repository.registry in self._closed | self._untrue:
             return
         about = frozenset(subjects)
-        found: frozenset[str] = frozenset()
+        found, begun = set[str](), False
         try:
-            tags = self._tags(repository, len(about), len(about) * _BYTES, _PATIENCE_S)
-            found = _about(tags, about, repository)
+            for tag in self._tags(repository, len(about), len(about) * _BYTES, _PATIENCE_S):
+                begun = True
+                if _subject(tag) in about:
+                    found.add(tag)
+                if len(found) > _MAX_TAGS * len(about):
+                    _LOG.info("%s: asked tag by tag: more than %d tags of each manifest", repository.name, _MAX_TAGS)
+                    return
         except ContentError as error:  # longer than the questions that it would save, or no list
             _LOG.info("%s: asked tag by tag: %s", repository.name, error.message)
             return
         except RegistryError as error:
-            if error.code != _WITHOUT_TAGS:
+            if error.code != _WITHOUT_TAGS or begun:  # of a later page it does not say that nothing has a tag
                 _LOG.info("%s: lists no tags: %s", repository.registry, error.message)
                 self._closed.add(repository.registry)
                 return
-        self._lists[repository] = _List(about, frozenset(sampled), found)
+        self._lists[repository] = _List(about, frozenset(sampled), frozenset(found))
 
     def lacks(self, tagged: Reference) -> bool:
         """Say whether the list of the repository shows that a tag is not there."""
@@ -91,17 +96,6 @@ class TagLists:
 
     def _known(self, reference: Reference) -> _List | None:
         return self._lists.get(Reference(reference.registry, reference.repository))
-
-
-def _about(tags: Iterator[str], subjects: Collection[Digest], repository: Reference) -> frozenset[str]:
-    """Return the tags of some subjects. Raises ContentError for more than are worth their memory."""
-    found = set[str]()
-    for tag in tags:
-        if _subject(tag) in subjects:
-            found.add(tag)
-            if len(found) > _MAX_TAGS * len(subjects):
-                raise ContentError(f"{repository.name}: more than {_MAX_TAGS} tags for each manifest")
-    return frozenset(found)
 
 
 def _subject(tag: str) -> Digest | None:

@@ -163,6 +163,14 @@ def test_a_repository_without_tags_has_no_signature_tags(found):
         assert asked(registry) == {"lists": 1, "tags": 2 * 3, "api": MANY}
 
 
+def test_a_list_that_breaks_off_as_if_nothing_had_a_tag_is_not_an_empty_one(found):
+    """A cache that answers the first page, and passes on what a registry says of the next one."""
+    with FakeRegistry(page=10) as registry:
+        fill(registry)
+        registry.fault("GET", "/tags/", times=1, skip=1, status=404, body=b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
+        assert found(registry) == EVERYTHING
+
+
 def test_one_image_of_a_repository_needs_no_list(found):
     with FakeRegistry() as registry:
         fill(registry)
