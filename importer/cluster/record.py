@@ -58,6 +58,7 @@ _BINARY = "binaryData"
 _DIGEST = "sha256:"  # no value of `binaryData` begins so: base64 has no colon
 _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
+_MAX_CATALOGS = 64 * 1024 * 1024  # of all of them
 _MAX_UNPACKED = 32 * 1024 * 1024  # bytes of all entries: a thousand times those of the Secret are a bomb
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 _RELEASE = msgspec.json.Decoder(ExpectedRelease)
@@ -279,19 +280,18 @@ def position(entry: Entry) -> tuple[int, bool]:
 def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCatalog]:
     """Return what the last apply of each catalog expected, by name. Values that cannot be read are left out."""
     data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
-    found = [
-        _unpacked(value, _CATALOG)
+    values = (
+        value
         for key, value in sorted(data.items())
         if key.startswith(_EXPECTED) and not key.startswith(_RELEASES) and key not in (_ARCHIVES, _PULLS)
-    ]
-    return [each for each in found if each is not None]
+    )
+    return _all_unpacked(values, _CATALOG)
 
 
 def recorded_releases(client: ClusterClient, namespace: str) -> list[ExpectedRelease]:
     """Return the releases that imports have brought. Values that cannot be read are left out."""
     data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
-    found = [_unpacked(value, _RELEASE) for key, value in sorted(data.items()) if key.startswith(_RELEASES)]
-    return [each for each in found if each is not None]
+    return _all_unpacked((value for key, value in sorted(data.items()) if key.startswith(_RELEASES)), _RELEASE)
 
 
 def imported_archives(client: ClusterClient, namespace: str) -> tuple[ImportedArchive, ...]:
@@ -447,7 +447,15 @@ def _packed(expected: ExpectedCatalog | ExpectedRelease | list[ImportedArchive] 
 
 
 def _unpacked(value: str, decoder: msgspec.json.Decoder[T]) -> T | None:
-    try:
-        return decode_bounded(_inflated(base64.b64decode(value, validate=True), _MAX_CATALOG), decoder)
-    except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
-        return None
+    return next(iter(_all_unpacked((value,), decoder)), None)
+
+
+def _all_unpacked(values: Iterable[str], decoder: msgspec.json.Decoder[T]) -> list[T]:
+    """Return what can be read, and is not too large together."""
+    room, found = _MAX_CATALOGS, list[T]()
+    for value in values:
+        with suppress(ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
+            raw = _inflated(base64.b64decode(value, validate=True), min(room, _MAX_CATALOG))
+            found.append(decode_bounded(raw, decoder))
+            room -= len(raw)
+    return found

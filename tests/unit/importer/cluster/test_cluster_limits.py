@@ -149,6 +149,16 @@ def test_the_record_has_room_for_the_mirror_rules_of_whole_indexes():
     assert [entry.written["spec"] for entry in load(secret, SPACE)] == [body["spec"] for body in bodies]
 
 
+def test_expected_catalogs_that_are_a_bomb_together_are_left_out():
+    secret = OneSecret({})
+    Recorder(secret, SPACE).expect([catalog("a")])
+    ((key, value),) = ((key, value) for key, value in secret.data.items() if key.startswith(_EXPECTED))
+    raw = zlib.decompress(base64.b64decode(value)).ljust(_MAX_CATALOG)
+    packed = base64.b64encode(zlib.compress(raw, 1)).decode()
+    secret.data = {f"{key}{number}": packed for number in range(3)}
+    assert [each.name for each in expected_catalogs(secret, SPACE)] == ["a", "a"]
+
+
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_an_entry_of_the_record_at_the_limits_and_beyond(beyond):
     """A small entry is as earlier versions wrote it; a large one is compressed, and bounded when it is read."""
