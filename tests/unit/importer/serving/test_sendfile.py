@@ -411,11 +411,16 @@ def test_in_object_storage_a_blob_is_read_and_hashed_again_only_without_a_tag(wh
         assert (client.get(WHOLE), archive.counted()) == (WHOLE, (again, len(WHOLE)))
 
 
+def stopped() -> float:
+    """A clock by which a turn takes no time."""
+    return 0.0
+
+
 def test_where_the_kernel_cannot_the_bytes_are_copied(tmp_path):
     """sendfile(2) refuses to append (EINVAL), as it refuses some file systems."""
     (tmp_path / "in").write_bytes(WHOLE)
     source, line = os.open(tmp_path / "in", os.O_RDONLY), os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sender = FileSender(line, iter([(source, 10, 600_000), (source, 0, 5)]))
+    sender = FileSender(line, iter([(source, 10, 600_000), (source, 0, 5)]), stopped)
     assert sender.turn() is Progress.DONE
     os.close(line)
     os.close(source)
@@ -432,7 +437,7 @@ def test_errors_of_files_are_told_from_those_of_connections(tmp_path):
         with pytest.raises(ContentError, match="ends at byte 5, wanted 9"):
             FileSender(ours.fileno(), iter([(source, 0, 9)])).turn()
         theirs.close()
-        assert FileSender(ours.fileno(), iter([(source, 0, 5)])).turn() is Progress.GONE
+        assert FileSender(ours.fileno(), iter([(source, 0, 5)]), stopped).turn() is Progress.GONE
     os.close(folder)
     os.close(source)
 
@@ -442,13 +447,13 @@ def test_a_transfer_gives_its_thread_back(tmp_path):
     (tmp_path / "in").write_bytes(WHOLE)
     source = os.open(tmp_path / "in", os.O_RDONLY)
     sink = os.open("/dev/null", os.O_WRONLY)
-    sender = FileSender(sink, iter([(source, at, 1 << 20) for at in range(17)]))
+    sender = FileSender(sink, iter([(source, at, 1 << 20) for at in range(17)]), stopped)
     assert [sender.turn(), sender.turn()] == [Progress.MORE, Progress.DONE]
     os.close(sink)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(0)
-        sender = FileSender(ours.fileno(), iter([(source, 0, len(WHOLE))]))
+        sender = FileSender(ours.fileno(), iter([(source, 0, len(WHOLE))]), stopped)
         assert [sender.turn(), sender.turn()] == [Progress.BLOCKED] * 2
         theirs.recv(1 << 20)
         theirs.close()
