@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ProblemCode
 from common.errors import ClusterError
 from importer.cluster.api.client import UnavailableError
 from importer.cluster.api.discovery import mirror_objects
@@ -16,7 +15,7 @@ from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import MACHINE_CONFIG, MACHINE_CONFIG_POOL, status_of
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Scope, listed, merge_rules
-from importer.cluster.resources.node_configuration import WIDER, NodeSize, size_with
+from importer.cluster.resources.node_configuration import LARGE, WIDER, NodeSize, size_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from importer.cluster.resources.mirror_rules import Listed
 
     Scoped = Callable[[Scope, Collection[MirrorRule]], Iterable[Resource]]
-
-
-LARGE = ProblemCode.NODES_LARGE.value
 
 
 def findings(found: NodeSize | None) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 # A type; a dict of fields; a list with the shape of its items; a tuple of alternatives. None, and a missing field, fit each:
 # clients in Go write `null` for an empty list or map.
 Shape = Any
@@ -123,6 +125,24 @@ def checked(body: Any, *, named: bool = True, content: bool = True) -> dict[str,
     if named and not (found.get("metadata") or {}).get("name"):
         raise ValueError("metadata.name is missing")
     return found
+
+
+class UndecodedList(msgspec.Struct):
+    """A list of the API, whose objects are not decoded yet."""
+
+    items: list[msgspec.Raw] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+_LIST = msgspec.json.Decoder(UndecodedList)
+
+
+def undecoded(raw: bytes) -> UndecodedList:
+    """Return the list of an answer. Raises ValueError."""
+    try:
+        return _LIST.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"no list: {error}") from error
 
 
 def _check(value: Any, shape: Shape, where: str) -> None:

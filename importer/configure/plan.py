@@ -129,19 +129,15 @@ def make_plan(
 ) -> ClusterPlan:
     """Identify the cluster, and build the resources that it needs. Changes nothing. Raises ClusterError, UsageError."""
     identity = identity or identify(client, cluster.release)
-    release = identity.release
-    seen, naming = name(client, archive.inventory, identity, release, cluster)
-    # Only OLM v1 is left then; a release without it has nothing that could serve a catalog, which the write reports.
-    if release is not None and release.has_cluster_catalog and not seen.sources.classic:
-        release = replace(release, classic=False)
+    seen, naming = name(client, archive.inventory, identity, identity.release, cluster)
+    release = _with_classic(identity.release, seen)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))
     releases = plan_releases(client, archive.inventory, images, settings.mirror, release=release, cluster=cluster)
-    rules = _compared_rules(client, release, options)
-    icsp = release is not None and has_icsp(client)
-    known = partial(build, existing_icsp=icsp, existing_rules=rules, named=naming.named, updates=releases.place)
-    built = known(archive.inventory, images, settings.mirror, release, options)
+    known = partial(build, archive.inventory, images, settings.mirror, release, named=naming.named, updates=releases.place)
+    make = partial(known, existing_icsp=release is not None and has_icsp(client))
+    built = make(options, existing_rules=_compared_rules(client, release, options))
     operators = foresee(seen, naming, release, cluster)
     resources = (*built.resources, *releases.resources, *operators.resources)
     built = replace(built, resources=resources, notes=(*built.notes, *releases.notes))
@@ -164,17 +160,16 @@ def make_plan(
         ImportedArchive(archive.digest, archive.inventory.name or "", archive.inventory.created),
         smallest(archive.inventory),
         options.mirror_scope,
-        lambda scope, existing: (
-            known(
-                archive.inventory,
-                images,
-                settings.mirror,
-                release,
-                replace(options, mirror_scope=scope),
-                existing_rules=existing,
-            ).resources
-        ),
+        lambda scope, existing: make(replace(options, mirror_scope=scope), existing_rules=existing).resources,
     )
+
+
+def _with_classic(release: Release | None, seen: Installed) -> Release | None:
+    """Return the release, without OLM (Classic) where the cluster has OLM v1 alone."""
+    # A release without OLM v1 has nothing that could serve a catalog then, which the write reports.
+    if release is not None and release.has_cluster_catalog and not seen.sources.classic:
+        return replace(release, classic=False)
+    return release
 
 
 def _compared_rules(client: ClusterClient, release: Release | None, options: ResourceOptions) -> frozenset[MirrorRule]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, status_of
-from importer.cluster.node_size import LARGE
 from importer.cluster.nodes import RULES_MISSING, refused_rules
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
+from importer.cluster.resources.node_configuration import LARGE
 from importer.diagnose.installing import FAILED, UNPACK, current_plans, operators
 from importer.diagnose.pulls import merged, waiting_pods
 from importer.diagnose.resolution import foreign_sources, orphaned, resolution, with_condition

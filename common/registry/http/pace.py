@@ -12,8 +12,6 @@ import io
 import time
 from typing import TYPE_CHECKING, Any
 
-from common.content import CHUNK_SIZE
-
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -25,16 +23,6 @@ _LARGEST = 16 * 1024 * 1024  # bytes that earn time: no document is larger
 MAX_HEAD = 1024 * 1024  # bytes; the heads of registries have one or two KiB
 _BLANK = (b"\r\n", b"\n", b"")  # the end of a head or of trailers; nothing: that of the connection
 MAX_INTERIM = 16  # heads of one answer: 100 (Continue) before the final one
-
-
-# Of reads of a body of any size. Each costs the layers above it and the two hashes a constant: with 1 MiB in place of 256 KiB
-# `create` takes 5 % less CPU for a byte. But what a broken connection has brought of one is lost, and on a slow line
-# progress and Ctrl-C wait for its end.
-_FAST = 2 * 1024 * 1024  # bytes a second
-_SURE = (
-    2 * 1024 * 1024
-)  # bytes before large reads: one is lost, and the try still counts as progress (`common/registry/download.py`)
-LARGE_READ = 1024 * 1024
 
 
 class SlowAnswerError(TimeoutError):
@@ -80,22 +68,6 @@ class Pace:
         self._received += size
         if not self._rate and self._received > MAX_HEAD:
             raise http.client.HTTPException(f"a head of more than {MAX_HEAD} bytes")
-
-
-class ReadSize:
-    """Size of the next read of a body: larger on a line that is fast."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._asked_s = clock()
-        self._received = 0
-
-    def after(self, received: int) -> int:
-        """Return the size, when the last read has brought so many bytes."""
-        before_s, self._asked_s = self._asked_s, self._clock()
-        self._received += received
-        is_fast = received >= _FAST * (self._asked_s - before_s)
-        return LARGE_READ if is_fast and self._received >= _SURE else CHUNK_SIZE
 
 
 class _Paced(io.RawIOBase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from common.content import CHUNK_SIZE
 from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
-from common.registry.http.pace import PacedResponse, ReadSize
+from common.registry.http.pace import PacedResponse
 from common.registry.http.tls import Trust, proxy_for, proxy_way, tls_context, trust_for
 from common.retry import RetryableError
 from common.tls import Certificate, Explanation, Proxy, Server, explained, presented
@@ -243,6 +244,31 @@ def _hasten(raw: Any) -> Callable[[], None]:
     """Return what bounds the time of a body, to be called before it is read."""
     hasten: Callable[[], None] = raw.hasten
     return hasten
+
+
+# Sizes of reads of a body. Each read costs the layers above it and the two hashes a constant: with 1 MiB in place of 256 KiB
+# `create` takes 5 % less CPU for a byte. But a broken connection loses what it has brought of one read, and on a slow line
+# progress and Ctrl-C wait for the end of it.
+_FAST = 2 * 1024 * 1024  # bytes a second, of a line that is read in large steps
+# Bytes before the first large read: when that one is lost, the try still counts as progress (`common/registry/download.py`).
+_SURE = 2 * 1024 * 1024
+LARGE_READ = 1024 * 1024
+
+
+class ReadSize:
+    """Size of the next read of a body: larger on a line that is fast."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked_s = clock()
+        self._received = 0
+
+    def after(self, received: int) -> int:
+        """Return the size, when the last read has brought so many bytes."""
+        before_s, self._asked_s = self._asked_s, self._clock()
+        self._received += received
+        is_fast = received >= _FAST * (self._asked_s - before_s)
+        return LARGE_READ if is_fast and self._received >= _SURE else CHUNK_SIZE
 
 
 class _Chunks(httpx.SyncByteStream):

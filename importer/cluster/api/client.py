@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import httpx
-import msgspec
 from lightkube import Client, KubeConfig, SingleConfig
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
@@ -39,7 +38,7 @@ from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.api.server_warnings import WarningLog
 from importer.cluster.api.transport import OutOfBoundsError, Transport
 from importer.cluster.kinds import Kind
-from importer.cluster.shape import checked
+from importer.cluster.shape import checked, undecoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -269,7 +268,7 @@ class ClusterClient:
             while True:
                 answer = self._plain.get(_path(kind, "", namespace), params={**query, **page})
                 answer.raise_for_status()
-                listed = _listed(answer.content)
+                listed = undecoded(answer.content)
                 kept += [keep(checked(json.loads(bytes(each)))) for each in listed.items or ()]
                 if not (more := (listed.metadata or {}).get("continue")):
                     return kept
@@ -478,23 +477,6 @@ def _transport(config: SingleConfig, user: User, shown: str, warnings: WarningLo
     peer = _Peer(cluster.server, shown, way, given, (*given, *trust.authorities))
     proxy = httpx.Proxy(address, ssl_context=way.context)
     return Transport(verify=context, proxy=proxy, warned=warnings.hear), peer
-
-
-class _Listed(msgspec.Struct):
-    """A list of the API, whose objects are not decoded yet."""
-
-    items: list[msgspec.Raw] | None = None
-    metadata: dict[str, Any] | None = None
-
-
-_LISTED = msgspec.json.Decoder(_Listed)
-
-
-def _listed(raw: bytes) -> _Listed:
-    try:
-        return _LISTED.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"no list: {error}") from error
 
 
 class _AbsentError(ClusterError):

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.archive.inventory import ProblemCode
 from common.text import counted
 from importer.cluster.resources.mirror_rules import NEVER, Scope
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from importer.cluster.resources.mirror_rules import Listed, Pair
 
 
+LARGE = ProblemCode.NODES_LARGE.value
 # A rendered MachineConfig is one object, which the operator does not split, and etcd takes requests of this size
 # (--max-request-bytes; OpenShift leaves it at its default).
 MAX_MACHINE_CONFIG = 1_572_864
@@ -109,7 +111,7 @@ def size_of(machine_config: Mapping[str, Any] | None, text: str) -> int:
 
 
 def _encoded_size(raw: bytes, like: Mapping[str, Any]) -> int:
-    """Return the length of the data URL of a file, encoded as another one is; by itself in base64, without compression."""
+    """Return the length of the data URL of a file, encoded as that of `like`; without one, in base64 and uncompressed."""
     # machine-config-operator, pkg/controller/common/helpers.go, NewIgnFileBytes. Up to 4.10 the file is percent-encoded.
     source = str(like.get("source") or "data:text/plain;charset=utf-8;base64,")
     if like.get("compression") == "gzip":

@@ -10,9 +10,9 @@ from importer.cluster.api.discovery import release_of, running_version
 from importer.cluster.apply import apply
 from importer.cluster.finding import Severity
 from importer.cluster.kinds import MACHINE_CONFIG, Resource
-from importer.cluster.node_size import LARGE, findings, foresee
+from importer.cluster.node_size import findings, foresee
 from importer.cluster.resources.mirror_rules import Scope, listed
-from importer.cluster.resources.node_configuration import MAX_MACHINE_CONFIG, NEAR, mirrors_of, registries_conf, size_of
+from importer.cluster.resources.node_configuration import LARGE, MAX_MACHINE_CONFIG, NEAR, mirrors_of, registries_conf, size_of
 from tests.fakes.cluster import Fault
 from tests.fakes.wanted import mirror_rules
 from tests.samples import more

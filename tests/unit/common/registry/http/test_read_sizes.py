@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.content import CHUNK_SIZE
-from common.registry.http.pace import LARGE_READ, ReadSize
-from common.registry.http.transport import _Chunks  # its body alone; the sizes are the point
+from common.registry.http.transport import LARGE_READ, ReadSize, _Chunks  # its body alone; the sizes are the point
 
 MIB = 1024 * 1024
 
