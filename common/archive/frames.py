@@ -54,7 +54,7 @@ def compress(content: bytes) -> bytes:
 
 
 def compress_parts(parts: Iterable[bytes], size: int) -> bytes:
-    """Return one frame of `size` bytes that come in parts; the same bytes for the same content, in whatever parts it comes.
+    """Return one frame of `size` bytes that come in parts; the same bytes for the same content, however it is divided.
 
     Of content of megabytes it is not the frame that `compress` makes: matches are found in a copy of a window of it.
     """

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 VOLUME_ROOM = 512
 
 
+# gc=False in both, as in `inventory.py`: there are hundreds of thousands, and none is part of a cycle.
+
+
 class PlannedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob to be carried. `stored` is the length of its content frame when the encoding is zstd."""
 

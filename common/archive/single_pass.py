@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-MARGIN = 256 * 1024  # longest range that is contiguous wherever it begins: more than a block with its headers
+MARGIN = 256 * 1024  # ranges up to this length are contiguous at any offset: more than a block with its headers
 _BUFFERS = 4  # one is filled, one is read by the caller, two wait for the other hash
 
 
@@ -25,7 +25,7 @@ class SinglePass:
     """Reader of ranges in ascending order; the result of one call is valid until the next call.
 
     `direct`: the same file, opened for reading past the page cache. `take` gets every byte, in order, in a thread of its own;
-    without it, what lies between two ranges is not read. `advance` gets the length of each step and may raise to stop.
+    without it, bytes between two ranges are not read. `advance` gets the length of each step and may raise to stop.
     Close it: threads read from buffers that belong to it.
     """
 
@@ -64,7 +64,7 @@ class SinglePass:
         while end > self._end and self._coming is not None:
             self._next()
         at = MARGIN + begin - self._start
-        if end > self._end or at < MARGIN - self._kept:  # behind the end, before what is kept, or longer than a margin
+        if end > self._end or at < MARGIN - self._kept:  # behind the end, before the margin, or longer than it
             return memoryview(read_exactly(self._file, end - begin, begin))
         return self._buffers[self._turn][at : at + end - begin]
 
@@ -86,7 +86,7 @@ class SinglePass:
         return self._end
 
     def _next(self) -> None:
-        """Go on to the next step, which was read meanwhile."""
+        """Continue with the next step, which was read meanwhile."""
         assert self._coming is not None
         if (failure := self._coming.exception()) is not None:
             # Raised again for each range that follows: an exception keeps the frames of all places where it was raised before.
@@ -111,7 +111,7 @@ class SinglePass:
         self._start = self._end = min(first, self._size)
         self._kept = 0
         if self._coming is not None:
-            self._coming.exception()  # it fills the buffer that is filled next; why it failed is of no interest any more
+            self._coming.exception()  # it fills the buffer that is filled next; a failure is of a step that is left out
         self._coming = self._read_ahead()
 
     def _read_ahead(self) -> Future[int] | None:

@@ -305,7 +305,7 @@ class RegistryClient:
         return all(map(self._tag_lists.lacks, self._hosts.places(tagged)))
 
     def is_in_doubt(self, subject: Reference) -> bool:
-        """Say whether `lacks_tag` was wrong, perhaps, of tags of a subject: a list turned out not to be complete."""
+        """Say whether tags of a subject were left out by a list that turned out to be incomplete."""
         assert subject.digest is not None
         return any(self._tag_lists.is_in_doubt(place, subject.digest) for place in self._tagged_places(subject))
 

@@ -64,9 +64,9 @@ class Begun:
 def left_behind(
     layout: Layout, volumes: Mapping[int, VolumeWriter], advance: Callable[[int], None]
 ) -> tuple[list[PlacedBlob], dict[Digest, Begun]]:
-    """Read once what an interrupted export left in `volumes`; return the complete blobs, and what was begun of others.
+    """Read once what an interrupted export left in `volumes`; return the complete blobs, and those that were begun.
 
-    The volumes take over the checksums of what was read. Raises OSError.
+    The volumes take over the checksums of the bytes that were read. Raises OSError.
     """
     found: dict[Digest, Begun] = {}
     complete: list[PlacedBlob] = []

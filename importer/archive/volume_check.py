@@ -286,7 +286,7 @@ def _check_tail(tail: bytes, pad: int) -> None:
 class _Reading:
     """The one reading of a volume, for its check and, in another thread, for its checksum.
 
-    A sector that cannot be read costs what is in it, and no more: then ranges are read one by one, and so is the rest for the
+    A sector that cannot be read costs its own bytes alone: then ranges are read one by one, and so is the rest for the
     checksum. Without `hashing`, for volumes that SHA256SUMS does not list, there is no checksum.
     """
 
@@ -302,7 +302,7 @@ class _Reading:
         try:
             return self._pass.read(begin, end)
         except (OSError, ContentError):
-            self._advance(0)  # a stop is heard here, too
+            self._advance(0)  # raises after Ctrl-C, also where nothing can be read
             return memoryview(read_exactly(self.file, end - begin, begin))
 
     def read(self, size: int, offset: int) -> bytes:

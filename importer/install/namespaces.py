@@ -93,7 +93,7 @@ def _lax(labels: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unguarded(name: str, live: Body, release: Release | None) -> Iterator[Finding]:
-    """Yield a warning for a namespace that exists, and whose pods may do more than others, whatever their accounts may."""
+    """Yield a warning for a namespace that exists, and whose pods may do more than the rights of their accounts allow."""
     # Another Kubernetes restricts no namespace unless labels, or a configuration that clients cannot read, say so.
     if release is None:
         return
@@ -119,7 +119,7 @@ def _labels(resource: Resource, live: Body) -> Iterator[Finding]:
     """Yield a warning for labels that a namespace lacks."""
     labels = live["metadata"].get("labels") or {}
     wanted = {key: value for key, value in resource.body["metadata"]["labels"].items() if "managed-by" not in key}
-    # To its own namespace the run adds what is not there, and leaves other values.
+    # To its own namespace the run adds labels that are missing, and leaves other values.
     compared = wanted.keys() & labels.keys() if has_own_label(live) else wanted.keys()
     lacking = tuple(f"{key}={wanted[key]}" for key in sorted(compared) if labels.get(key) != wanted[key])
     if lacking:

@@ -85,14 +85,14 @@ class _Closure:
             chain, needs = waiting.popleft()
             for need in needs:
                 if not need.packages:
-                    self.missing.append(_told(chain, f"requires {need.text}") if chain else need.text)
+                    self.missing.append(_statement(chain, f"requires {need.text}") if chain else need.text)
                     continue
                 name = need.packages[0]
                 if name in self.brought or len(self.brought) == MAX_PACKAGES:
                     continue
                 self.brought.add(name)
                 if why := self._blocked(need):
-                    self.blocked.append((name, _told((*chain, name), why)))
+                    self.blocked.append((name, _statement((*chain, name), why)))
                 waiting.append(((*chain, name), self._common(need)))
         return self
 
@@ -103,7 +103,7 @@ class _Closure:
 
     def _needs(self, channel: ChannelRecord, package: str) -> list[_Need]:
         """Return the requirements of a head that its namespace does not meet."""
-        # What is in other namespaces does not count: the resolver sees the original ClusterServiceVersions of one namespace
+        # Operators in other namespaces do not count: the resolver sees the original ClusterServiceVersions of one namespace
         # and catalogs (operator-lifecycle-manager, pkg/controller/registry/resolver/source_csvs.go).
         where = self.placed.namespace
         here = {each.package for each in self.around.subscriptions if each.namespace == where}
@@ -144,8 +144,8 @@ class _Closure:
         return ""
 
 
-def _told(packages: Sequence[str], predicate: str) -> str:
-    """Return what is said of the last of some packages, each of which requires the next."""
+def _statement(packages: Sequence[str], predicate: str) -> str:
+    """Return a statement about the last of some packages, each of which requires the next."""
     shown = packages if len(packages) <= _SHOWN else [*packages[: _SHOWN - 2], "…", packages[-1]]
     first, *further = shown
     return "".join([first, *(f" requires {each}, which" for each in further), f" {predicate}"])

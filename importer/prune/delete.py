@@ -219,8 +219,8 @@ class _Run:
         self.result.refused += [Spared(one.repository, one.digest, refused[one.digest].message) for one in waiting]
 
     def _require_gone(self, before: int, pool: ThreadPoolExecutor) -> None:
-        """Ask for what was deleted since: a registry may accept a DELETE (202), and delete nothing, or later."""
-        # A retention rule of one repository does not show in the trial. The record of what is there has to stay.
+        """Ask for the manifests deleted since: a registry may accept a DELETE (202), and delete nothing, or later."""
+        # A retention rule of one repository does not show in the trial. The record of what the registry keeps has to stay.
         asked = self.result.deleted[before:]
         for one, why in zip(asked, pool.map(self._doubt, asked), strict=True):
             if why:

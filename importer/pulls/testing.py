@@ -300,7 +300,7 @@ class _Test:
         with suppress(ClusterError):
             node = self.client.get(NODE, found.node)
             why = unready(node) if node is not None else "it is no longer there"
-            # A kubelet goes on with the pods of a node that was cordoned or tainted meanwhile.
+            # A kubelet continues with the pods of a node that was cordoned or tainted meanwhile.
             if why and (node is None or not is_ready(node)):
                 return replace(found, state=State.UNREADY, message=why)
         return found

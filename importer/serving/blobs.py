@@ -55,7 +55,7 @@ class _Volume:
 class ServedBlobs:
     """Content of blobs. A blob is hashed while it is sent the first time, and again only if one of its files changed.
 
-    Clients check digests themselves: this is for the log. What is trusted: docs/reference/registry.md, *Serving*.
+    Clients check digests themselves: this is for the log. The assumptions: docs/reference/registry.md, *Serving*.
     """
 
     def __init__(self, archive: Archive) -> None:

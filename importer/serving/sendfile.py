@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Key of a scope whose connection can do this; the server sets it (`server.py`).
 SEND_FILE = "hub_airgap.send_file"
-# Threads are few, and so a transfer has one only for a turn: as long as its client takes what is sent, up to so many bytes.
+# Threads are few, and so a transfer has one only for a turn: as long as its client takes bytes, up to so many of them.
 _TURN = 16 * 1024 * 1024
 _TURN_S = 0.1  # those who take a little at a time, but all the time; 40 of them would be all that is answered
 _TAKEN_MS = 20

@@ -20,9 +20,9 @@ sys.argv = [program, *rest]
 try:
     import_module(program).main()
 finally:
-    told = {key: int(value) for key, value in (line.split(": ") for line in open("/proc/self/io"))}
-    told["peak"] = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    json.dump(told, open(where, "w"))
+    figures = {key: int(value) for key, value in (line.split(": ") for line in open("/proc/self/io"))}
+    figures["peak"] = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    json.dump(figures, open(where, "w"))
 """
 
 
@@ -42,8 +42,8 @@ def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([*command, program, *arguments], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads((home / "io").read_text())
+    figures = json.loads((home / "io").read_text())
     lines = (re.findall(r"\S+", line) for line in (home / "calls").read_text().splitlines())
     calls = {fields[-1]: int(fields[3]) for fields in lines if len(fields) >= 5 and fields[3].isdigit()}
     assert calls["total"] > 1000, "strace's summary was understood"
-    return Counted(told["rchar"], told["wchar"], told["peak"], calls)
+    return Counted(figures["rchar"], figures["wchar"], figures["peak"], calls)

@@ -122,9 +122,9 @@ def test_a_verified_blob_is_sent_by_the_kernel_in_steps_of_a_block(tmp_path):
     with serving(tmp_path / "log", tmp_path / "out", before=before) as server, server.client() as client:
         path = f"org/app/blobs/{digest_of(content)}"
         assert client.get(path).content == content
-        told = trace.read_text().count("\n")
+        first = trace.read_text().count("\n")
         assert client.get(path).content == content
-        lines = trace.read_text().splitlines()[told:]
+        lines = trace.read_text().splitlines()[first:]
     sent = [line for line in lines if "sendfile(" in line]
     assert 8 <= len(sent) / (LAYER / MIB) <= 20
     others = [line for line in lines if "sendfile" not in line]

@@ -19,9 +19,8 @@ from tests.fakes.sites import Site, shared_both
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
-AT_ONCE_S = (
-    20.0  # of a busy machine; the timeouts of sockets are 60 s, and those of connecting, after which there is a retry, 10 s
-)
+# Of a busy machine. The timeouts of sockets are 60 s, and those of connecting, after which there is a retry, 10 s.
+AT_ONCE_S = 20.0
 LARGE = noise("stops", 12_000_000)  # more than the buffers of sockets hold
 
 

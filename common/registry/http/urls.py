@@ -26,7 +26,7 @@ _INVALID = (httpx.InvalidURL, ValueError)
 class PathURL(httpx.URL):
     """A path at an origin, as it is. httpx parses a URL character by character: a quarter of the calls of a small request.
 
-    httpx copies a URL that it is given without what is added here: `httpx.Request` has to get it as its attribute `url`.
+    httpx copies a URL that it is given, without the path of this class: `httpx.Request` has to get it as its attribute `url`.
     """
 
     def __init__(self, origin: httpx.URL, path: str) -> None:

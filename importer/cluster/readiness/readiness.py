@@ -173,7 +173,7 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
 
 
 class Manifest(NamedTuple):
-    """What is read of a PackageManifest, which has the descriptions of all heads besides.
+    """The fields of a PackageManifest that are read; the descriptions of its heads are left out.
 
     `entries`: the names of all versions by channel; empty where package-server lists heads alone.
     """

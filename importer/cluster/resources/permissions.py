@@ -268,7 +268,7 @@ def _granted(resource: Resource) -> list[Permission]:
 
 
 def _looked_at(resource: Resource) -> list[Permission]:
-    """Return what is read to know whether the namespaces exist that an operator is to watch."""
+    """Return the permissions to see whether the namespaces exist that an operator is to watch."""
     spec = resource.body.get("spec") or {}
     names = [*(spec.get("targetNamespaces") or ()), (spec.get("config") or {}).get("inline", {}).get("watchNamespace")]
     return _each(NAMESPACE, ("get",), names=tuple(sorted({each for each in names if each and each != resource.namespace})))
