@@ -78,7 +78,7 @@ class _Closure:
     blocked: list[tuple[str, str]] = field(default_factory=list)
 
     def followed(self) -> _Closure:
-        """Return it with what was found."""
+        """Return itself, with all fields filled."""
         one = self.placed.chosen
         waiting: deque[tuple[tuple[str, ...], list[_Need]]] = deque([((), self._needs(one.channel, one.package))])
         while waiting:

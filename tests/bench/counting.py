@@ -1,4 +1,4 @@
-"""Counts what a command of ours does: calls of the kernel by strace, bytes and memory by /proc."""
+"""Counts the work of a command of this project: calls of the kernel by strace, bytes and memory by /proc."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counted:
 
 
 def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
-    """Run a command of ours under strace, which only counts."""
+    """Run a command of this project under strace, which only counts."""
     command = [require("strace"), "-f", "-c", "-o", home / "calls", sys.executable, "-c", _WRAPPER, home / "io"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([*command, program, *arguments], env=env, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The programs beside the least that other tools take for the same bytes on the same registries, in turns in one run.
+"""The programs compared with the least that other tools take for the same bytes on the same registries, in turns in one run.
 
 imgpkg writes one tar, without flush and checksum: both are added. Where it is missing, curl fetches the same blobs into files, and openssl
 hashes them twice: once for their digests, as any client does, and once for a checksum of what was written.
@@ -181,7 +181,7 @@ def _backward(ours: Callable[[], None], theirs: Callable[[], None]) -> None:
 
 
 def rows(peers: Peers, found: Turns) -> list[Row]:
-    """Return the ratios beside their bars."""
+    """Return the ratios with their bars."""
     images = len(peers.bench.goods.images)
     return [
         *_created(found),
@@ -201,7 +201,7 @@ def rows(peers: Peers, found: Turns) -> list[Row]:
 
 
 def _created(found: Turns) -> list[Row]:
-    """Return `create` beside imgpkg, and beside curl, which has no bar."""
+    """Return `create` compared with imgpkg, and with curl, which has no bar."""
     made = []
     for what, unit, bar in (("wall", "wall", 0.8), ("CPU", "cpu", 0.85)):
         if found.imgpkg:
@@ -227,7 +227,7 @@ def _over(
 
 
 def _served(turns: Sequence[tuple[serving.Load, serving.Load]]) -> list[Row]:
-    """Return `serve` beside nginx: the first time, when it hashes what it sends, and the median of later times."""
+    """Return `serve` compared with nginx: the first time, when it hashes what it sends, and the median of later times."""
     first, *later = turns
     ours, theirs = median(mine.cpu for mine, _ in later), median(other.cpu for _, other in later)
     return [
