@@ -42,6 +42,22 @@ class Failed:
         self.size += size
 
 
+class ShownWaits:
+    """The reasons of pauses that were shown of late: a host may ask for a second's pause a thousand times in a row."""
+
+    def __init__(self, interval_s: float = PLAIN_INTERVAL_S) -> None:
+        self._interval = interval_s
+        self._shown: dict[str, float] = {}
+
+    def is_due(self, what: str, now: float) -> bool:
+        """Return whether a reason is to be shown: it was not during the last interval."""
+        self._shown = {text: at for text, at in self._shown.items() if now - at < self._interval}
+        if what in self._shown:
+            return False
+        self._shown[what] = now
+        return True
+
+
 class Heartbeat:
     """Periodic call during a step, so that a stalled step is reported too."""
 
@@ -154,9 +170,11 @@ class Plain(_Lines):
 
     def __init__(self, file: TextIO, interval_s: float = PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(file, interval_s, clock)
+        self._waits = ShownWaits(interval_s)
 
     def _report(self, event: str, text: str) -> None:
-        if event == "waiting" or not is_nothing(self._what, self._total):
+        is_due = self._waits.is_due(text, self._clock()) if event == "waiting" else not is_nothing(self._what, self._total)
+        if is_due:
             print(visible(self._line(event, text)), file=self._file, flush=True)
 
     def _line(self, event: str, text: str) -> str:
@@ -312,6 +330,7 @@ class Bars:
         self._items: dict[str, tqdm.tqdm[Never]] = {}
         self._failed = Failed()
         self._moved = time.monotonic()
+        self._waits = ShownWaits()
         self._heartbeat = Heartbeat(stall_s, self._refresh)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
@@ -358,7 +377,8 @@ class Bars:
     def waiting(self, what: str) -> None:
         """Write the reason of a pause above the bars."""
         with self._lock:
-            if what:  # on a line of its own: next to a bar it would not fit into 80 columns
+            # On a line of its own: next to a bar it would not fit into 80 columns.
+            if what and self._waits.is_due(what, time.monotonic()):
                 _bars().write(f"waiting: {visible(what)}", file=self._file)
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import size_text
+from common.interruption import is_stopped
 from common.log import SECRETS
 from common.progress import BYTES, Failed, duration, of, per_second
 from common.table import CommandLine
@@ -77,6 +78,8 @@ class Measured:
 
     def failed(self, size: int) -> None:
         """Note a failure, and show it."""
+        if is_stopped():  # its connection was shut down (ADR 0090): the step was stopped, and did not come to its end
+            return
         with self._lock:
             if self.steps:
                 self.steps[-1].failed.add(size)

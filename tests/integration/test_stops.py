@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -39,6 +40,7 @@ def stopped(is_held, *command, env=None, number=signal.SIGINT):
     assert "error: interrupted\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert "trying again" not in done.stderr
+    assert " failed, " not in done.stderr  # what was stopped did not fail
     return done
 
 
@@ -87,6 +89,19 @@ def test_create_while_a_head_a_small_body_or_a_handshake_does_not_come_or_end(tm
 def test_create_while_connecting(tmp_path):
     with SilentServer(deaf=True) as silent:
         stopped(when_dialled(silent), *create(silent.host, tmp_path / "out"))
+
+
+def test_plan_while_a_registry_asks_to_wait():
+    """What was not looked up before the stop did not fail, and nothing of a plan is kept."""
+    asked = threading.Event()
+    with FakeRegistry() as source:
+        for name in "ab":
+            source.add_image(f"org/{name}", image([name.encode()]), tag="v1")
+        source.fault("GET", "/manifests/", times=1000, status=429, headers={"Retry-After": "600"}, action=asked.set)
+        images = [part for name in "ab" for part in ("--image", f"{source.host}/org/{name}:v1")]
+        done = stopped(when(asked), "hub-export", "plan", *images, "--insecure", source.host)
+    assert "looking up 2 images: stopped at 0 of 2 images after " in done.stderr
+    assert "Nothing was changed by this step; run the same command again." in done.stderr
 
 
 @pytest.mark.parametrize("begin", more([b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]))

@@ -192,9 +192,12 @@ class Exchange:
         return self.retried(call.repository.registry, lambda: self.ask_once(call, limit))
 
     def ask_within(self, seconds: float, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
-        """Send a call as `ask` does, with silence and retries of so many seconds; then the error `was_cut_short`."""
+        """Send a call as `ask` does, with silence and retries of so many seconds; then the error `was_cut_short`.
+
+        Unlike `ask`, pauses that the host asks for are part of these seconds: there is another way to what the call asks for.
+        """
         limiter = self.limiter(call.repository.registry)
-        until_s = limiter.patience_s() + seconds
+        until_s = self._clock.monotonic_s() + seconds
         try:
             # Not `retries`: what it notes about a host that was given up is for calls with all retries.
             for attempt in Retries(POLICY, notify=limiter.report, sleep=self._clock.sleep, clock=limiter.patience_s):
@@ -202,10 +205,11 @@ class Exchange:
                     try:
                         return self.ask_once(replace(call, read_s=min(seconds, self._settings.timeouts.read_s)), limit)
                     except RetryableError as failure:
-                        failure.until_s = until_s if failure.until_s is None else min(failure.until_s, until_s)
+                        last_s = limiter.patience_s() + until_s - limiter.open_s()
+                        failure.until_s = last_s if failure.until_s is None else min(failure.until_s, last_s)
                         raise
         except RegistryError as error:
-            error.was_cut_short = limiter.patience_s() >= until_s
+            error.was_cut_short = limiter.open_s() >= until_s
             raise
         raise AssertionError("the last attempt returns or raises")
 

@@ -134,6 +134,10 @@ class HostLimiter:
         """Return a time that stands still during the pauses that the host asks for: they are no reason to give up."""
         return self._clock.monotonic_s() - self._excused_s + max(0.0, self._left_s())
 
+    def open_s(self) -> float:
+        """Return the time at which the next request may be sent: now, or at the end of the pause that the host asked for."""
+        return max(self._open_at, self._clock.monotonic_s())
+
     def check(self, question: Question) -> None:
         """Raise OutageError without a request where the host has been out for too long, and was asked a moment ago."""
         with self._free:

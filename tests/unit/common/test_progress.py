@@ -54,6 +54,29 @@ def test_plain_lines_come_after_two_and_every_ten_seconds_with_rate_and_time_lef
     ]
 
 
+def test_a_wait_that_is_repeated_each_second_is_shown_every_ten():
+    """A registry with `Retry-After: 1` asks for it up to 900 times; a program gets each of them."""
+    for kind, expected in ((Plain, [0, 10, 20]), (JsonLines, range(30))):
+        file, clock = io.StringIO(), Clock()
+        shown = kind(file, clock=clock)
+        for second in range(30):
+            clock.now = second
+            before = len(lines(file))
+            shown.waiting("quay.io asked to wait 1 s")
+            shown.waiting("")
+            assert (len(lines(file)) > before) == (second in expected), second
+        shown.waiting("ghcr.io asked to wait 1 s")
+        assert "ghcr.io" in lines(file)[-1]
+
+
+def test_bars_show_a_repeated_wait_once():
+    file = io.StringIO()
+    bars = Bars(file)
+    for what in ("quay.io asked to wait 1 s", "", "quay.io asked to wait 1 s", "", "ghcr.io asked to wait 1 s"):
+        bars.waiting(what)
+    assert lines(file) == ["waiting: quay.io asked to wait 1 s", "waiting: ghcr.io asked to wait 1 s"]
+
+
 def test_other_units_than_bytes():
     file, clock = io.StringIO(), Clock()
     plain = Plain(file, clock=clock)

@@ -46,11 +46,11 @@ def fill(registry):
 def found(tmp_path):
     """Return what is found for all images of a registry, by digest; the requests of the lookups alone are in its log."""
 
-    def find(registry, images=IMAGES, repositories=("org/app",), **settings):
+    def find(registry, images=IMAGES, repositories=("org/app",), clock=None, **settings):
         hosts = RegistrySettings(
             insecure=frozenset({registry.host}), environ={"HOME": str(tmp_path)}, system_root=tmp_path, **settings
         )
-        with RegistryClient(hosts, clock=FakeClock().clock) as client:
+        with RegistryClient(hosts, clock=(clock or FakeClock()).clock) as client:
             names = [Reference(registry.host, each).pinned(app.digest) for each in repositories for app in images]
             wanted = [WantedImage(name, ImageKind.ADDITIONAL) for name in names]
             resolved = resolve(wanted, client, jobs=4, progress=Silent())
@@ -111,6 +111,19 @@ def test_a_registry_that_refuses_lists_is_asked_for_one_by_each_thread_at_most(f
         registry.fault("GET", "/tags/", times=1000, status=405)
         assert found(registry, IMAGES[:2], names) == set()
         assert asked(registry)["lists"] <= 4
+
+
+@pytest.mark.parametrize("pause_s", [30, *more([1, 900])])
+def test_a_registry_that_limits_lists_is_asked_tag_by_tag_after_its_pause(found, pause_s):
+    """Pauses that a host asks for are no part of its outage. Of the ten seconds of a list they are: the tags need none."""
+    clock = FakeClock()
+    with FakeRegistry() as registry:
+        fill(registry)
+        registry.fault("GET", "/tags/", times=1000, status=429, headers={"Retry-After": str(pause_s)})
+        assert found(registry, clock=clock) == EVERYTHING
+        assert asked(registry)["tags"] >= 3 * MANY
+        assert asked(registry)["lists"] <= max(1, 10 // pause_s)
+    assert sum(clock.slept) <= max(10, pause_s)
 
 
 def test_a_list_that_lacks_tags_is_not_believed(found):
