@@ -60,11 +60,12 @@ def foresee(
     live = mirror_objects(client, release)
     present = _machine_configs(client)
     after, before = _after(rules, live), _listed(live)
-    size = size_with(after, present)
+    size = size_with(after, present, release=release)
     if not (found := NodeSize(size, scope, after != before)).is_near:
         return found
     known = {MirrorRule(each.rule.source, mirror, not each.by_tag) for each in before for mirror in each.rule.mirrors}
-    wider = tuple((each, size_with(_after(_rules(scoped(each, known)), live), present)) for each in WIDER[scope])
+    objects = ((each, _rules(scoped(each, known))) for each in WIDER[scope])
+    wider = tuple((each, size_with(_after(made, live), present, release=release)) for each, made in objects)
     return NodeSize(size, scope, after != before, wider)
 
 

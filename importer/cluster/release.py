@@ -89,6 +89,11 @@ class Release:
         return self >= Release(4, 5)
 
     @property
+    def encodes_node_files(self) -> bool:
+        """Whether files of the nodes are in base64 in their MachineConfig; before, they are percent-encoded."""
+        return self >= Release(4, 11)
+
+    @property
     def has_namespaced_credentials(self) -> bool:
         """Whether nodes find the credential of a pull that a pull secret has under `HOST/PATH` (openshift-docs#35639)."""
         # CRI-O 1.22 of 4.9 has containers/image 5.15, which looks for it; CRI-O 1.21 of 4.8 has 5.10.

@@ -23,6 +23,7 @@ from importer.cluster.resources.mirror_rules import NEVER, Scope
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Listed, Pair
 
 
@@ -36,6 +37,9 @@ _REST = 400_000
 _PATH = "/etc/containers/registries.conf"
 _LARGEST = 16 * 1024 * 1024  # bytes, unpacked
 _GZIP = 31  # zlib's window for gzip
+# machine-config-operator, pkg/controller/common/helpers.go, NewIgnFileBytes. Up to 4.10 the file is percent-encoded, which is
+# an eighth longer.
+_BASE64, _ESCAPED = "data:text/plain;charset=utf-8;base64,", "data:,"
 
 
 def mirrors_of(machine_config: Mapping[str, Any]) -> frozenset[Pair] | None:
@@ -96,8 +100,11 @@ def registries_conf(rules: Iterable[Listed]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def size_of(machine_config: Mapping[str, Any] | None, text: str) -> int:
-    """Return the bytes that a MachineConfig would have with this registries.conf; None: with what most have besides."""
+def size_of(machine_config: Mapping[str, Any] | None, text: str, usual: str = _BASE64) -> int:
+    """Return the bytes that a MachineConfig would have with this registries.conf; None: with what most have besides.
+
+    `usual`: how the file begins where there is none yet.
+    """
     files = []
     if machine_config is not None:
         try:
@@ -107,13 +114,12 @@ def size_of(machine_config: Mapping[str, Any] | None, text: str) -> int:
     contents = files[0].get("contents") if files else None
     old = contents if isinstance(contents, dict) else {}
     rest = _REST if machine_config is None else len(json.dumps(machine_config, separators=(",", ":")))
-    return rest - len(str(old.get("source") or "")) + _encoded_size(text.encode(), old)
+    return rest - len(str(old.get("source") or "")) + _encoded_size(text.encode(), old, usual)
 
 
-def _encoded_size(raw: bytes, like: Mapping[str, Any]) -> int:
-    """Return the length of the data URL of a file, encoded as that of `like`; without one, in base64 and uncompressed."""
-    # machine-config-operator, pkg/controller/common/helpers.go, NewIgnFileBytes. Up to 4.10 the file is percent-encoded.
-    source = str(like.get("source") or "data:text/plain;charset=utf-8;base64,")
+def _encoded_size(raw: bytes, like: Mapping[str, Any], usual: str) -> int:
+    """Return the length of the data URL of a file, encoded as that of `like`; without one, as `usual` and uncompressed."""
+    source = str(like.get("source") or usual)
     if like.get("compression") == "gzip":
         raw = gzip.compress(raw)
     described = source.partition(",")[0]
@@ -186,10 +192,11 @@ class NodeSize:
         )
 
 
-def size_with(rules: Collection[Listed], present: Sequence[Mapping[str, Any] | None] = (None,)) -> Size:
+def size_with(rules: Collection[Listed], present: Sequence[Mapping[str, Any] | None] = (None,), *, release: Release) -> Size:
     """Return the size with these rules, by the present MachineConfigs; None: one with what most have besides."""
     text = registries_conf(rules)
-    largest = max(size_of(each, text) for each in present)
+    usual = _BASE64 if release.encodes_node_files else _ESCAPED
+    largest = max(size_of(each, text, usual) for each in present)
     return Size(len({each.rule.source for each in rules}), len(text.encode()), largest)
 
 

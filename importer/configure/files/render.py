@@ -118,11 +118,11 @@ def render_archive(
         off = bool(earlier.defaults) or any(each.kind == OPERATOR_HUB.name for each in built.resources)
         files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted, defaults_off=off)
         problems += too_many(rules, hosted, by_scope(make, options, earlier))
-    elif not configures_nodes(release):
+    elif release is None or not configures_nodes(release):
         files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()
     else:
-        built = replace(built, node_size=node_size(built.resources, make, options, earlier))
+        built = replace(built, node_size=node_size(built.resources, make, options, earlier, release))
         problems += near(built.node_size)
     return files, replace(built, problems=tuple(problems))
 

@@ -13,6 +13,7 @@ from importer.cluster.resources.node_configuration import WIDER, NodeSize, size_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from importer.cluster.release import Release
     from importer.cluster.resources.build import Built, ResourceOptions
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.resources.node_configuration import Size
@@ -26,12 +27,17 @@ def rule_objects(resources: Sequence[Resource], earlier: Earlier) -> list[Resour
 
 
 def node_size(
-    resources: Sequence[Resource], make: Callable[[ResourceOptions], Built], options: ResourceOptions, earlier: Earlier
+    resources: Sequence[Resource],
+    make: Callable[[ResourceOptions], Built],
+    options: ResourceOptions,
+    earlier: Earlier,
+    release: Release,
 ) -> NodeSize | None:
     """Return what nodes get of the rules in the files; None without rules. The cluster may have further ones."""
 
     def size(made: Sequence[Resource]) -> Size:
-        return size_with([rule for each in rule_objects(made, earlier) for rule in listed(each.body, owned=True)])
+        rules = [rule for each in rule_objects(made, earlier) for rule in listed(each.body, owned=True)]
+        return size_with(rules, release=release)
 
     if not rule_objects(resources, earlier):
         return None

@@ -19,6 +19,7 @@ from importer.configure.files.rule_files import near, node_size
 from importer.mapping import Mirror, map_images
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA
+from tests.samples import more
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 COMMON = {"kustomization.yaml", "mapping.txt", "operatorhub.yaml"}
@@ -149,11 +150,23 @@ def test_the_size_on_the_nodes_is_said():
     assert not [one for one in built.problems if one.code == "node-configuration-large"]
 
 
+@pytest.mark.parametrize(("before", "after"), [((4, 10), (4, 11)), *more([((4, 3), (4, 20))])])
+def test_the_size_on_the_nodes_is_that_of_the_release(before, after):
+    """Up to 4.10 files are percent-encoded in a MachineConfig (machine-config-operator, NewIgnFileBytes), later in base64."""
+    carried = inventory(*(image(f"quay.io/vendor/image-{n}@{A}") for n in range(30)))
+    one, other = (
+        render_archive(carried, MIRROR, Release(*each), ResourceOptions())[1].node_size.size for each in (before, after)
+    )
+    assert one.registries_conf == other.registries_conf
+    assert other.machine_config - 400_000 == pytest.approx(other.registries_conf * 4 / 3, abs=50)
+    assert one.machine_config - 400_000 > 1.5 * one.registries_conf
+
+
 def test_a_large_configuration_of_nodes_is_warned_of():
     """GitOps applies the files without a preflight: etcd takes 1.5 MiB for the MachineConfig with all rules."""
     carried, options = vendors(1150), ResourceOptions()
     make = partial(build, carried, map_images(carried, MIRROR), MIRROR, Release(4, 18))
-    (problem,) = near(node_size(make(options).resources, make, options, NONE))
+    (problem,) = near(node_size(make(options).resources, make, options, NONE, Release(4, 18)))
     assert (problem.severity, problem.code) == ("warning", "node-configuration-large")
     assert re.search(r"--mirror-scope namespace: registries.conf of the nodes: [5-9] kB for 40 sources", problem.message)
     assert "Use --mirror-scope namespace" in problem.message
