@@ -183,12 +183,15 @@ class NodeSize:
     def advice(self) -> str:
         """The narrowest scope that leaves room; what else helps where none does."""
         smaller = [(scope, size) for scope, size in self.wider if size.machine_config < self.size.machine_config]
-        if smaller:
-            best = next((scope for scope, size in smaller if size.machine_config <= NEAR), smaller[-1][0])
-            return f"Use --mirror-scope {best}: the mirror keeps the paths of the sources, so that one rule serves many."
+        enough = [scope for scope, size in smaller if size.machine_config <= NEAR]
+        enough += [scope for scope, size in reversed(smaller) if size.machine_config <= MAX_MACHINE_CONFIG]
+        if enough:
+            return f"Use --mirror-scope {enough[0]}: the mirror keeps the paths of the sources, so that one rule serves many."
+        # What a wider scope saves of new rules alone may be little: those of the cluster stay.
+        then = f" Then use --mirror-scope {smaller[-1][0]}." if smaller else ""
         return (
             "Remove rules that nothing needs. Those of the cluster stay when the scope of an import gets wider: "
-            "`hub-import undo` removes those of hub-import, and drains the nodes."
+            f"`hub-import undo` removes those of hub-import, and drains the nodes.{then}"
         )
 
 

@@ -104,6 +104,16 @@ def test_rules_that_no_scope_makes_fewer_are_removed_by_undo(start):
     assert "hub-import undo" in finding.fix
 
 
+def test_a_scope_that_is_not_enough_is_not_the_advice(start):
+    """Rules of the cluster stay, so that a wider scope of the new ones may save some bytes, and the limit is exceeded again."""
+    _cluster, client = start("4.12")
+    release = release_of(running_version(client))
+    found = foresee(client, release, long_rules(1_200_000), Scope.REPOSITORY, lambda _scope, _existing: long_rules(1_190_000))
+    (finding,) = findings(found)
+    assert finding.fix.startswith("Remove rules that nothing needs.")
+    assert finding.fix.endswith("Then use --mirror-scope registry.")
+
+
 def test_what_may_not_be_read_counts_as_usual(start):
     cluster, client = start("4.18")
     release = release_of(running_version(client))
