@@ -124,9 +124,10 @@ def _labels(resource: Resource, live: Body) -> Iterator[Finding]:
     lacking = tuple(f"{key}={wanted[key]}" for key in sorted(compared) if labels.get(key) != wanted[key])
     if lacking:
         cause = "it exists, and lacks labels that an operator wants: it is left as it is"
-        fix = f"If they are right: oc label namespace {resource.name} {' '.join(lacking)}"
-        if f"{MONITORING}=true" in lacking:
-            fix += "; its Prometheus, prometheus-k8s, needs a Role there, too."
+        # The command comes last, so that it can be copied.
+        role = " (the platform's Prometheus, prometheus-k8s, then needs a Role there, too)"
+        fix = f"If they are right{role if f'{MONITORING}=true' in lacking else ''}: "
+        fix += f"oc label namespace {resource.name} {' '.join(lacking)}"
         yield _warning("namespace-labels", resource.name, cause, lacking, fix)
 
 
