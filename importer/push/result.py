@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from common.archive.inventory import ATTACHED, BaseRecord, Problem, ProblemCode
-from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.errors import ArchiveDamagedError, ArchiveError, ExitCode, HubError, first_of
 from common.text import counted, enumeration
 from importer.push.tagging import SparseIndexError
 
@@ -199,7 +199,8 @@ class Tally:
         # Damaged in the archive: a re-request asks for it. What the registry refused would not become better by that.
         if isinstance(error, ArchiveError):
             self.missing.add(digest)
-        self.fail(digest, error, users, _needed_by(users))
+        # The error of a damaged one names its operators itself.
+        self.fail(digest, error, users, "" if isinstance(error, ArchiveDamagedError) else _needed_by(users))
 
 
 def _needed_by(users: Sequence[MappedImage]) -> str:

@@ -286,8 +286,8 @@ async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _truncated(error: HubError) -> TruncatedError:
-    """Log why a response cannot be completed."""
-    _LOG.error("%s", error.message)
+    """Log why a response cannot be completed, what needs the blob, and what to do."""
+    _LOG.error("%s", error.about(""))
     return TruncatedError()
 
 

@@ -108,3 +108,22 @@ def test_content_that_the_inventory_does_not_list_is_never_pushed(whole, tmp_pat
                 assert all(digest_of(raw_manifest) == digest for digest, (_, raw_manifest) in repository.manifests.items())
         path.write_bytes(raw)
     assert pushed > 6, "much of a damaged archive can still be brought"
+
+
+@pytest.mark.integration
+def test_a_push_names_once_what_needs_a_damaged_blob(whole, tmp_path):
+    """The error of the archive says it, with the operators; the push added the names of the images."""
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    archive = Archive.open([folder])
+    piece = archive.inventory.blobs[digest_of(noise("two", 300_000))].pieces[0]
+    with (folder / archive.inventory.volumes[piece.volume - 1].name).open("r+b") as file:
+        file.seek(piece.offset + 1000)
+        file.write(bytes(10))
+    with FakeRegistry() as registry:
+        images = mapping.map_images(archive.inventory, Mirror.parse(registry.host))
+        with RegistryClient(RegistrySettings(insecure=frozenset({registry.host}))) as client:
+            done = push.push(archive, images, client, jobs=2, progress=Silent())
+    (problem,) = done.problems
+    assert problem.message.lower().count("needed by ") == 1
+    assert problem.message.count("registry.test/two:v1") == 1

@@ -144,6 +144,8 @@ def test_a_damaged_blob_ends_the_connection(tmp_path):
             assert client.get(f"org/small/blobs/{digest_of(b'small')}").content == b"small"
     told = server.log.read_text()
     assert "damaged in volume-0001.tar.zst at offset" in told
+    assert "Needed by " in told
+    assert "Copy the volume again" in told
     assert "Traceback" not in told
 
 
