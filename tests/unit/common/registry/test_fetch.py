@@ -106,6 +106,16 @@ def test_trouble_that_stays_ends(hosts, fetch):
     assert "egistry" not in caught.value.hint
 
 
+def test_pauses_are_part_of_the_time_of_a_host_among_several(hosts, fetch, clock):
+    """Of one of several signature stores: another one has the same, and need not wait for 15 minutes of pauses."""
+    hosts.fault("GET", PATH, times=100_000, status=429, headers={"Retry-After": "30"})
+    with pytest.raises(RegistryError, match="429") as caught:
+        fetch(f"{hosts.update_service}?channel=a", within_s=20)
+    assert caught.value.was_cut_short
+    assert sum(clock.slept) <= 30
+    assert len(hosts.log()) == 1
+
+
 def test_a_body_that_breaks_is_asked_for_again(hosts, fetch):
     hosts.graphs["a", "amd64"] = BODY
     hosts.fault("GET", PATH, cut_after=5)
