@@ -192,7 +192,9 @@ def decode(raw: bytes, where: str) -> Inventory:
 
 def decode_unchecked(raw: bytes) -> Inventory:
     """Read an inventory, or that part of a plan, in bounded memory, without `check`. Raises UNDECODABLE."""
-    return with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory)
+    fields = _with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory)
+    _share(fields)
+    return Inventory(**fields)
 
 
 def with_free_form(wire: Any, kind: type[T]) -> T:
@@ -200,13 +202,16 @@ def with_free_form(wire: Any, kind: type[T]) -> T:
 
     Raises UNDECODABLE, also where these have more than MAX_FREE_FORM values.
     """
+    return kind(**_with_free_form(wire, kind))
+
+
+def _with_free_form(wire: Any, kind: type) -> dict[str, Any]:
     templates = [one.catalog_source_template for one in wire.catalogs]
     _check_free_form([bytes(form) for form in (wire.image_set, *templates)])
-    fields = {name: getattr(wire, name) for name in kind.__struct_fields__}  # type: ignore[attr-defined]
+    fields: dict[str, Any] = {name: getattr(wire, name) for name in kind.__struct_fields__}  # type: ignore[attr-defined]
     fields["image_set"] = _FREE_FORM.decode(wire.image_set)
     fields["catalogs"] = tuple(map(_catalog, wire.catalogs))
-    _share(fields)
-    return kind(**fields)
+    return fields
 
 
 def _share(fields: dict[str, Any]) -> None:
