@@ -121,11 +121,11 @@ class Client:
 
     def body(self, length: int) -> bytes:
         """Return so many bytes, fewer where the connection ends."""
-        parts, left = [self._held], length - len(self._held)
+        parts, self._held = [self._held[:length]], self._held[length:]  # some may have come with the head
+        left = length - len(parts[0])
         while left > 0 and (part := self._more(left)):
             parts.append(part)
             left -= len(part)
-        self._held = b""
         return b"".join(parts)
 
     def get(self, blob: bytes, name: str = "whole", header: str = "") -> bytes:
