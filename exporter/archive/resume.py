@@ -3,6 +3,7 @@
 The blocks that were begun are read and hashed. A blob is complete when its digest matches; otherwise it continues from the last
 whole block. After a loss of power any block may be wrong: then the digest is wrong in the end, and the blob is fetched from its
 beginning (ADR 0010). The same reading computes the checksum of a volume, as far as complete blobs follow each other (ADR 0084).
+From the volumes of an interrupted export with another layout, whole blobs are moved (`PreviousVolumes`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from common.oci.image import Descriptor, Digest
     from exporter.archive.output import PreviousExport
     from exporter.archive.volume_writer import VolumeWriter
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -99,9 +103,9 @@ class _VolumeReading:
         """Return the blobs that are complete with their pieces here."""
         complete: list[PlacedBlob] = []
         # Places that were reserved, and never written, are not there on a file system that cannot reserve.
-        size = min(self._volume.record.data_size, direct_io.size_of(self._volume.file()))
-        file, take = self._volume.file(), self._checksum.take
-        with self._volume.medium() as direct, SinglePass(file, direct, size, take, advance) as once:
+        file = self._volume.file()
+        size = min(self._volume.record.data_size, direct_io.size_of(file))
+        with self._volume.medium() as direct, SinglePass(file, direct, size, self._checksum.take, advance) as once:
             for piece, number, placed in pieces:
                 if self._is_complete(once, placed, number):
                     complete.append(placed)
@@ -193,11 +197,6 @@ def _is_there(view: View, wanted: bytes, offset: int) -> bool:
         return view(offset, offset + len(wanted)) == wanted
     except ContentError:
         return False
-
-
-# Volumes of an interrupted export with another layout: their whole blobs are moved, and not fetched again.
-
-_LOG = logging.getLogger(__name__)
 
 
 class PreviousVolumes:

@@ -147,8 +147,10 @@ class CheckedVolume:
             return
         # Past the page cache, unless most of it is there: an archive that was just copied, or verified by another program.
         path, size = self._volume.path, size_of(file)
-        with opened_direct(path, 0, size) if isinstance(path, Path) else nullcontext() as direct:
-            reading = _Reading(file, direct, size, self._advance, hashing=self._checksum is not None)
+        past_cache = opened_direct(path, 0, size) if isinstance(path, Path) else nullcontext()
+        # A file of its own for the thread that reads ahead: one in object storage is for one thread.
+        with opened(path) as ahead, past_cache as direct:
+            reading = _Reading(file, ahead, direct, self._advance, hashing=self._checksum is not None)
             try:
                 yield reading
             finally:
@@ -290,12 +292,12 @@ class _Reading:
     checksum. Without `hashing`, for volumes that SHA256SUMS does not list, there is no checksum.
     """
 
-    def __init__(self, file: File, direct: int | None, size: int, advance: Callable[[int], None], *, hashing: bool) -> None:
+    def __init__(self, file: File, ahead: File, direct: int | None, advance: Callable[[int], None], *, hashing: bool) -> None:
         self.file = file
-        self.size = size
+        self.size = size_of(file)
         self._advance = advance
         self._hasher = Hasher()
-        self._pass = SinglePass(file, direct, size, self._hasher.update if hashing else None, advance)
+        self._pass = SinglePass(ahead, direct, self.size, self._hasher.update if hashing else None, advance)
 
     def view(self, begin: int, end: int) -> memoryview:
         """Return a range, valid until the next call. Raises OSError, ContentError at the end of the file."""

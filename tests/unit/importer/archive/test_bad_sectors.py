@@ -32,7 +32,7 @@ class Disc:
 
 
 def reading_of(disc: Disc, advance=lambda _size: None) -> _Reading:
-    return _Reading(disc, None, disc.size, advance, hashing=True)
+    return _Reading(disc, disc, None, advance, hashing=True)
 
 
 @pytest.mark.parametrize("bad", [0, 3 * MIB, len(CONTENT) - 1])
