@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -229,24 +230,36 @@ class Recorder:
             if self._unwritten is None:
                 self._unwritten = dict((self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {})
             self._unwritten |= data
-            self._require_room(self._unwritten)
+            self._require_room(self._unwritten, data)
             return
         live = self.client.get(SECRET, NAME, self.namespace)
-        self._require_room({**((live or {}).get("data") or {}), **data})
+        self._require_room({**((live or {}).get("data") or {}), **data}, data)
         if live is None:
             metadata = {"name": NAME, "namespace": self.namespace, "labels": dict(OWN_LABELS)}
             self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict(data)})
         else:
             self.client.merge_patch(SECRET, NAME, self.namespace, {"data": dict(data)})
 
-    def _require_room(self, data: Mapping[str, Any]) -> None:
+    def _require_room(self, data: Mapping[str, Any], fresh: Iterable[str]) -> None:
+        """Raise ClusterError for a record that would be too large; `fresh`: the keys that are being written."""
         # In base64: more than the decoded bytes, which the limit of 1 MiB counts.
         size = sum(len(str(value)) for value in data.values())
         if size > MAX_SIZE:
-            raise ClusterError(
-                f"the record of changes has {size} bytes; the limit is {MAX_SIZE}",
-                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo then starts from that state.",
-            )
+            raise self._full(f"has {size} bytes; the limit is {MAX_SIZE}")
+        # A record that cannot be read again would stop undo, and every later apply.
+        if not all(key.startswith(_EXPECTED) for key in fresh):
+            try:
+                deque(_documents(data), maxlen=0)
+            except ClusterError as error:
+                raise self._full(
+                    f"would be too large to be read again: {_MAX_UNPACKED} bytes, unpacked, are the limit"
+                ) from error
+
+    def _full(self, why: str) -> ClusterError:
+        return ClusterError(
+            f"the record of changes {why}",
+            hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo then starts from that state.",
+        )
 
 
 def record_namespace(client: ClusterClient) -> str:
@@ -260,14 +273,7 @@ def record_namespace(client: ClusterClient) -> str:
 def load(client: ClusterClient, namespace: str) -> list[Entry]:
     """Return the recorded entries, in the order of the changes; none without a record. Raises ClusterError."""
     live = client.get(SECRET, NAME, namespace)
-    data = (live or {}).get("data") or {}
-    room = _MAX_UNPACKED
-    entries = []
-    for key, value in data.items():
-        if not key.startswith(_EXPECTED):
-            entry, size = _decoded(key, str(value), room)
-            room = max(room - size, 0)
-            entries.append(entry)
+    entries = (_decoded(key, raw) for key, raw in _documents((live or {}).get("data") or {}))
     return sorted(entries, key=position)
 
 
@@ -388,13 +394,25 @@ def _encoded(entry: Entry) -> str:
     return base64.b64encode(zlib.compress(raw, 9) if len(raw) > COMPRESSED_FROM else raw).decode()
 
 
-def _decoded(key: str, value: str, room: int) -> tuple[Entry, int]:
-    """Return an entry, and the bytes of its JSON; of one that is compressed they are at most `room`."""
+def _documents(data: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Yield the JSON of each entry, with its key. Raises ClusterError for one beyond the limits of all, or of its own."""
+    room = _MAX_UNPACKED
+    for key, value in data.items():
+        if key.startswith(_EXPECTED):
+            continue
+        try:
+            raw = _plain(base64.b64decode(str(value), validate=True), room)
+        except (ValueError, binascii.Error, zlib.error, msgspec.ValidationError) as error:
+            raise _unreadable(key) from error
+        room = max(room - len(raw), 0)
+        yield key, raw
+
+
+def _decoded(key: str, raw: bytes) -> Entry:
     try:
-        raw = _plain(base64.b64decode(value, validate=True), room)
         document = json.loads(raw)
         fields = tuple(_decoded_field(one) for one in document["fields"])
-        entry = Entry(
+        return Entry(
             str(document["apiVersion"]),
             str(document["kind"]),
             str(document["name"]),
@@ -403,11 +421,12 @@ def _decoded(key: str, value: str, room: int) -> tuple[Entry, int]:
             bool(document["created"]),
             fields,
         )
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, zlib.error, msgspec.ValidationError) as error:
-        raise ClusterError(
-            f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone."
-        ) from error
-    return entry, len(raw)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(key) from error
+
+
+def _unreadable(key: str) -> ClusterError:
+    return ClusterError(f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone.")
 
 
 def _plain(raw: bytes, room: int) -> bytes:

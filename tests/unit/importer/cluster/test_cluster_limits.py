@@ -191,3 +191,17 @@ def test_entries_that_are_a_bomb_only_together_or_only_in_memory_are_refused(fil
     secret.data |= {f"{key}{number}": packed for number in range(2)}
     with pytest.raises(ClusterError, match="cannot be read"):
         load(secret, SPACE)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(("image", "fits"), [(" " * (_MAX_UNPACKED // 2), 1), ([[]] * 300_000, 0)])
+def test_an_entry_that_could_not_be_read_again_is_not_written(image, fits, dry_run):
+    """A record beyond the limits of reading would stop undo, and every later apply."""
+    secret = OneSecret({})
+    recorder = Recorder(secret, SPACE, dry_run=dry_run)
+    for number in range(fits):
+        recorder.note(CATALOG_SOURCE, f"a{number}", "b", None, {"spec": {"image": image}})
+    with pytest.raises(ClusterError, match="too large to be read again") as caught:
+        recorder.note(CATALOG_SOURCE, "one-more", "b", None, {"spec": {"image": image}})
+    assert "Save Secret" in caught.value.hint
+    assert len(load(secret, SPACE)) == (0 if dry_run else fits)
