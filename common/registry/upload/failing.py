@@ -51,7 +51,10 @@ class FailingRepositories:
 
     def _note(self, key: tuple[str, str], *, failed: bool) -> None:
         with self._lock:
-            self._failed[key] = self._failed[key] + 1 if failed else 0
+            if failed:
+                self._failed[key] += 1
+            else:
+                self._failed.pop(key, None)  # not 0: there may be thousands of repositories
 
 
 def _is_server_error(error: HubError) -> bool:

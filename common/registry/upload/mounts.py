@@ -49,7 +49,7 @@ class Mounts:
         """Note a blob that was mounted."""
         with self._lock:
             self._works.add(source.registry)
-            self._refused[source] = 0
+            self._refused.pop(source, None)
 
     def refused(self, source: Reference) -> None:
         """Note a source that may not be read, or that is not there."""

@@ -151,7 +151,8 @@ class Presence:
                 raise
             return self._refused_head(repository, blob, error, once=once)
         with self._lock:
-            self._refused[registry] = self._refused[repository.name] = 0
+            for key in (registry, repository.name):
+                self._refused.pop(key, None)  # not 0: there may be thousands of repositories
         if answer.status != httpx.codes.OK:
             return None
         size = _length(answer)

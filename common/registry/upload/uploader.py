@@ -298,7 +298,8 @@ class Uploader:
         registry = repository.registry
         with self._lock:
             usual = self._forms.get(registry, Form.WHOLE)
-            self._refusing[registry] = self._refusing[repository.name] = 0
+            for key in (registry, repository.name):
+                self._refusing.pop(key, None)  # not 0, as in `Presence`
             if attempt.form is usual:
                 self._rescued[registry] = 0
                 return
