@@ -31,7 +31,7 @@
     ├── StorageError              1   object storage refused or unreachable
     │   └── StorageUnreachableError 1 no answer
     ├── SpaceError                7   not enough room on a file system
-    └── InterruptedByUserError  130   state is kept; the message says how to continue
+    └── InterruptedByUserError  130   the message says whether work is kept, and how to continue
 
 A message says what failed, on which object, got and wanted; `hint` says what to do next. An error that ends a command always
 says what next: where it has no hint of its own, what usually helps with its kind. Secrets never appear in either.
@@ -373,10 +373,10 @@ class SpaceError(HubError):
 
 
 class InterruptedByUserError(HubError):
-    """Stopped by the user. Completed work is kept."""
+    """Stopped by the user."""
 
     exit_code = ExitCode.INTERRUPTED
-    usual_hint = "Completed work is kept; run the same command again to continue."
+    usual_hint = "Run the same command again."
 
 
 # The exit code of every command is decided by these functions and by `HubError.exit_code` (docs/reference/cli.md, *Exit

@@ -107,7 +107,7 @@ def _download(registry: AppRegistry, organization: str, progress: Progress) -> t
         raise UsageError(f"the app registry has no packages of {organization!r}", hint="Check --appregistry-org.")
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
-    progress.begin(f"fetching {counted(len(packages), 'package')}", len(packages), "packages")
+    progress.begin(f"reading {counted(len(packages), 'package')}", len(packages), "packages")
     for package in packages:
         name = package.name.rpartition("/")[2]  # `namespace/package`: the folder is named by the package alone
         try:

@@ -525,11 +525,7 @@ def _defect() -> HubError:
 
 def _tell_interrupted() -> int:
     interruption.finished(ExitCode.INTERRUPTED)
-    left = _measured.left() if _measured else ""
-    # A check, a lookup or a wait begins again; only what writes volumes or a mirror continues where it stopped.
-    continues = left.startswith(("fetching", "pushing", "copying", "uploading", "reading back"))
-    hint = "" if continues or not left else "Nothing was changed by this step; run the same command again."
-    return _tell(InterruptedByUserError("interrupted", hint=hint))
+    return _tell(InterruptedByUserError("interrupted", hint=_measured.kept() if _measured else ""))
 
 
 STDOUT = "standard output"

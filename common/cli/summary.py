@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _CONFIDENTIAL = "--auth-token"  # the only option whose value is a secret
 _MASKED = "***"
+# Steps that write volumes, a kit or a mirror, or delete from one: the same command continues them. A check, a lookup or a wait
+# begins again.
+_KEPT = ("fetching ", "pushing ", "copying ", "uploading ", "reading back ", "deleting ")
 
 
 @dataclass(slots=True)
@@ -43,6 +46,11 @@ class Step:
     def seconds(self) -> float:
         """How long it took."""
         return (time.monotonic() if self.ended is None else self.ended) - self.began
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the same command continues it."""
+        return self.what.startswith(_KEPT)
 
 
 class Measured:
@@ -126,6 +134,14 @@ class Measured:
             return ""  # what failed of it is what the error is about
         failed = f", {step.failed.count} failed" if step.failed.count else ""
         return f"{step.what}: {stopped}{of(step.done, step.total, step.unit)}{failed}"
+
+    def kept(self) -> str:
+        """Return what an interrupted command keeps, and the advice; empty where no step of it says so."""
+        if self.left() and not self.steps[-1].is_kept:
+            return "Nothing was changed by this step; run the same command again."
+        if any(step.is_kept for step in self.steps):
+            return "Completed work is kept; run the same command again to continue."
+        return ""
 
 
 def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:

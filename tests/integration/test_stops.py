@@ -104,6 +104,17 @@ def test_plan_while_a_registry_asks_to_wait():
     assert "Nothing was changed by this step; run the same command again." in done.stderr
 
 
+def test_plan_before_its_first_step():
+    """It keeps nothing, at no moment."""
+    asked = threading.Event()
+    with FakeRegistry() as source:
+        source.fault("GET", "/manifests/", times=1000, status=429, headers={"Retry-After": "600"}, action=asked.set)
+        catalog = f"{source.host}/org/catalog:v1"
+        done = stopped(when(asked), "hub-export", "plan", "--catalog", catalog, "--package", "app", "--insecure", source.host)
+    assert "\n  Run the same command again.\n" in done.stderr
+    assert "Completed work" not in done.stderr
+
+
 @pytest.mark.parametrize("begin", more([b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]))
 def test_create_while_a_token_server_does_not_answer(tmp_path, begin):
     with SilentServer(begin) as silent, FakeRegistry(auth="token", anonymous=True) as source:
