@@ -20,6 +20,7 @@
     │   └── ArchiveUntrustedError 4
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
+    │   │   └── ShortBlobError    5   it sends, or has, only a part of a blob
     │   ├── AuthenticationError   5
     │   │   ├── CredentialsRefusedError 5 a token server does not know them
     │   │   ├── CredentialsWithheldError 5 a token server is not safe to send them to
@@ -311,6 +312,10 @@ class RegistryUnreachableError(RegistryError):
     def is_host_failure(self) -> bool:
         """Yes: nothing was answered."""
         return True
+
+
+class ShortBlobError(RegistryUnreachableError):
+    """The answer for a blob ended early, each time: the registry may have only a part of it."""
 
 
 class AuthenticationError(RegistryError):

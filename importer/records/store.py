@@ -17,6 +17,7 @@ from common.errors import (
     NotFoundError,
     RegistryError,
     RegistryUnreachableError,
+    ShortBlobError,
 )
 from common.oci.image import Manifest
 from common.oci.reference import Reference
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MAX_RECORDS = 10_000  # of one mirror; one for each push of an archive
 # Answers that are about the right, the space or the pace, which another form of the manifest would not change.
 _ABOUT_ELSE = frozenset({401, 403, 413, 429, 507})
+_UNUSABLE = (ContentError, ArchiveError, NotFoundError, ShortBlobError)  # of one record; other errors are of the registry
 _LOG = logging.getLogger(__name__)
 
 
@@ -75,7 +77,7 @@ class RecordStore:
         """Say whether the record can be read."""
         try:
             self.read(head.tag)
-        except (ContentError, ArchiveError, NotFoundError) as error:
+        except _UNUSABLE as error:
             _LOG.info("%s: written again: %s", self.place(head), error.message)
             return False
         return True
@@ -137,15 +139,9 @@ class RecordStore:
         for tag in self.tags():
             try:
                 yield self.read(tag)
-            except (ContentError, ArchiveError, NotFoundError) as error:
+            except _UNUSABLE as error:
                 self.unusable[tag] = error.message
                 _LOG.warning("%s: the record %s cannot be used: %s", self.repository.name, tag, error.message)
-            except RegistryUnreachableError as error:
-                # Also a blob that the registry has only a part of: which record that is, its digest does not say.
-                raise RegistryUnreachableError(
-                    f"the record {tag} cannot be read: {error.message}",
-                    hint="Run again. If that repeats, delete its tag, and push the archive again.",
-                ) from error
 
     def read(self, tag: str) -> Record:
         """Read a record. Raises ContentError or ArchiveError for one that is none, or is damaged."""

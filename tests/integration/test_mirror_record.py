@@ -257,6 +257,25 @@ def test_what_is_read_back_is_checked(archive, tmp_path):
         assert set(unusable) == {*hostile, f"archive-{'6' * 64}", f"archive-{other.removeprefix('sha256:')}"}
 
 
+def test_a_record_of_which_the_registry_has_only_a_part_costs_itself_alone(archive, tmp_path):
+    """A disk that was full, or a copy that stopped, leaves such blobs; `push --heal` writes the record again."""
+    with FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        site.push(archive)
+        (own,), cut = site.stored.tags, f"archive-{'1' * 64}"
+        put(site, cut, (layer := forged(b"another inventory")))
+        site.stored.blobs[digest_of(layer)] = layer[:-40]
+        found, unusable = site.records()
+        assert ([one.head.tag for one in found], list(unusable)) == ([own], [cut])
+        assert "ended after" in unusable[cut]
+        place = json.loads(site.stored.manifests[site.stored.tags[own]][1])["layers"][0]["digest"]
+        site.stored.blobs[place] = site.stored.blobs[place][:-40]
+        assert not site.records()[0]
+        client = RegistryClient(site.settings, clock=FakeClock().clock, pushes_to=frozenset({str(site.mirror)}))
+        RecordStore(client, site.mirror).remember(archive, heal=True)
+        assert [one.digest for one in site.records()[0]] == [archive.digest]
+
+
 @pytest.mark.more
 def test_a_record_that_unpacks_to_more_than_an_inventory_is_refused():
     with pytest.raises(ContentError, match="grows past its limit"):
