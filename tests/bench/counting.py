@@ -38,7 +38,8 @@ class Counted:
 
 def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
     """Run a command of this project under strace, which only counts."""
-    command = [require("strace"), "-f", "-c", "-o", home / "calls", sys.executable, "-c", _WRAPPER, home / "io"]
+    # -B: the first command of a new checkout would write a file of bytecode for each module.
+    command = [require("strace"), "-f", "-c", "-o", home / "calls", sys.executable, "-B", "-c", _WRAPPER, home / "io"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([*command, program, *arguments], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
