@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
 from importer.cluster import record
 from importer.cluster.api.client import connect
@@ -88,3 +90,10 @@ class Site:
             for key in self.cluster.store.all_keys()
             if key.kind.kind not in left_out and (key.kind.kind, key.name) != ("ServiceAccount", "default")
         )
+
+
+@contextmanager
+def sites(folder):
+    """Give what starts sites, all of which end together."""
+    with ExitStack() as opened:
+        yield lambda *args, **how: opened.enter_context(Site(folder, *args, **how))

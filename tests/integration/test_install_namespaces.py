@@ -13,7 +13,7 @@ from importer.cluster.resources.permissions import for_installation, helpful, ro
 from importer.cluster.undo import Outcome
 from importer.install.wanted import InstallMode
 from tests.fakes.cluster_rbac import Roles
-from tests.fakes.install_sites import Site, package
+from tests.fakes.install_sites import package, sites
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -23,16 +23,8 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 
 @pytest.fixture
 def site(tmp_path):
-    opened = []
-
-    def make(*args, **more_of):
-        here = Site(tmp_path, *args, **more_of)
-        opened.append(here)
-        return here.__enter__()
-
-    yield make
-    for each in opened:
-        each.__exit__(None, None, None)
+    with sites(tmp_path) as make:
+        yield make
 
 
 def monitored(where="openshift-foo", **stated):

@@ -21,7 +21,7 @@ from importer.install.offers import of_packages
 from importer.install.wanted import Approval
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_rbac import Roles
-from tests.fakes.install_sites import Site, package
+from tests.fakes.install_sites import package, sites
 from tests.fakes.inventories import catalog, inventory
 from tests.samples import more
 
@@ -30,16 +30,8 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def site(tmp_path):
-    opened = []
-
-    def make(*args, **more_of):
-        here = Site(tmp_path, *args, **more_of)
-        opened.append(here)
-        return here.__enter__()
-
-    yield make
-    for each in opened:
-        each.__exit__(None, None, None)
+    with sites(tmp_path) as make:
+        yield make
 
 
 @pytest.mark.parametrize("release", ["4.18", *more(["4.3", "4.12", "4.20", None])])
