@@ -132,10 +132,14 @@ def reported(chunks: Chunks, error: ContentError) -> ContentError:
 
 
 class DirectoryStore:
-    """Blobs as files `sha256/<hex>` in a directory: an OCI layout's `blobs/`. Both source and sink."""
+    """Blobs as files `sha256/<hex>` in a directory: an OCI layout's `blobs/`. Both source and sink.
 
-    def __init__(self, root: Path) -> None:
+    `durable`: after a power cut, a file with its final name is whole.
+    """
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
         self._root = root
+        self._durable = durable
 
     @property
     def root(self) -> Path:
@@ -172,8 +176,9 @@ class DirectoryStore:
             with partial.open("wb") as file:
                 for chunk in read(0):
                     file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())  # before the rename: after a power cut, a file with its final name is whole
+                if self._durable:
+                    file.flush()
+                    os.fsync(file.fileno())  # before the rename
             partial.rename(path)
         except OSError as error:
             if error.errno not in files.FULL:

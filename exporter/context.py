@@ -39,6 +39,5 @@ def opened(
         # A token is requested for pull only unless a repository is listed: many accounts may not push to their sources.
         client = stack.enter_context(RegistryClient(registry, notify=progress.waiting, pushes_to=pushes_to))
         # Layers of catalogs are read for the plan and again for the archive. Without an archive nothing may stay behind.
-        if store is None:
-            store = stack.enter_context(scratch_directory("hub-export-"))
-        yield ExportContext(client, DirectoryStore(store), progress)
+        root = store or stack.enter_context(scratch_directory("hub-export-"))
+        yield ExportContext(client, DirectoryStore(root, durable=store is not None), progress)

@@ -123,6 +123,7 @@ def test_a_database_becomes_file_based_where_that_is_asked_for(source, tmp_path)
 
 
 def test_everything_of_a_database_goes_along_untouched(source, tmp_path):
+    before = len(source.requests)
     done = run(
         *("hub-export", "create", "--catalog", f"{source.host}/example/index:v1", "--full", "--insecure", source.host),
         *("--signatures", "ignore", "--output", tmp_path / "out"),
@@ -130,6 +131,8 @@ def test_everything_of_a_database_goes_along_untouched(source, tmp_path):
     assert done.status == 0, done.stderr
     catalog = json.loads((tmp_path / "out/inventory.json").read_bytes())["catalogs"][0]
     assert (catalog["format"], catalog["filtered"], catalog["image"]) == ("sqlite", False, catalog["digest"])
+    blobs = [request.path for request in source.requests[before:] if "/blobs/" in request.path]
+    assert len(blobs) == len(set(blobs)), "its layers and configs were read for the plan, and are in the store"
 
 
 def test_list_reads_a_file_on_disk(source, tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.content import Chunks, DirectoryStore, Written, verified
+from common.content import Chunks, DirectoryStore, Written, in_memory, verified
 from common.errors import CatalogError, ContentError, NotACatalogError, NotFoundError, UsageError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
@@ -171,7 +171,9 @@ class CatalogOpener:
         return file_based.load(sorted(files.items()), partial=partial)
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
-        return self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
+        raw = self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
+        self._store.write(config, lambda _start: in_memory(raw))  # an archive of the whole image has it, too
+        return raw
 
     def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
         """Return the chunks of the uncompressed tar of a layer, which is stored first."""
