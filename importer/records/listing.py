@@ -9,6 +9,7 @@ import msgspec
 from common.mapping import Mirror
 from common.oci.image import Digest, hex_of
 from common.registry.client import RegistryClient
+from common.text import counted
 from importer.records.store import RecordStore
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ class RememberedArchive(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def content(self) -> list[str]:
-        """Its operators and releases, in a few words."""
+        """Its operators and releases, in a few words; of images alone their number."""
         operators = [f"{catalog.name}/{name}" for catalog in self.catalogs for name in catalog.packages]
-        return [*(f"OpenShift {release}" for release in self.releases), *operators]
+        return [*(f"OpenShift {release}" for release in self.releases), *operators] or [counted(self.images, "image")]
 
 
 class Remembered(msgspec.Struct, frozen=True):

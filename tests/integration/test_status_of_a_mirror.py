@@ -92,6 +92,7 @@ def test_another_machine_sees_what_is_there_and_the_next_archive_follows_from_it
     shown = status(mirror, **home).stdout.splitlines()
     assert shown[0] == f"the mirror {mirror.host}/ocp remembers 2 archives"
     assert shown[2].split()[:2] == [both[0]["digest"].removeprefix("sha256:")[:12], "week-2"]
+    assert shown[2].endswith("  2 images"), "it has neither operators nor releases to name"
 
 
 def test_a_mirror_without_a_record(mirror):
