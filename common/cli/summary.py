@@ -113,12 +113,16 @@ class Measured:
         """Return how long the command took: `took 12 min`."""
         return f"took {duration(self.seconds)}"
 
-    def amount(self, begin: str, verb: str) -> str:
-        """Return what the steps that begin so have moved, with the mean rate: `fetched 243.5 MiB at 5.6 MiB/s`; or nothing."""
+    def amount(self, begin: str, verb: str, size: int | None = None) -> str:
+        """Return what the steps that begin so have moved, with the mean rate: `fetched 243.5 MiB at 5.6 MiB/s`; or nothing.
+
+        `size`: the bytes of it that arrived, where items may have failed after some of theirs had moved.
+        """
         found = [step for step in self.steps if step.what.startswith(begin) and step.unit == BYTES and step.moved]
         # Several steps may have the same work, such as one for each volume in object storage: pauses between them do not count.
-        size, seconds = sum(step.moved for step in found), sum(step.seconds for step in found)
-        return f"{verb} {size_text(size)} at {per_second(size / max(seconds, 1e-3), BYTES)}" if found else ""
+        size = sum(step.moved for step in found) if size is None else size
+        seconds = sum(step.seconds for step in found)
+        return f"{verb} {size_text(size)} at {per_second(size / max(seconds, 1e-3), BYTES)}" if found and size else ""
 
     def left(self) -> str:
         """Return how far the last step came, where it did not come to its end; empty where it did."""
@@ -144,12 +148,9 @@ class Measured:
         return ""
 
 
-def lasted(taken: Measured | None, *moved: tuple[str, str]) -> list[str]:
-    """Return the line about the time of a command, and what its steps have moved: the begin of their names, and a verb."""
-    if taken is None:
-        return []
-    amounts = [taken.amount(begin, verb) for begin, verb in moved]
-    return ["; ".join([*filter(None, amounts), taken.taken()])]
+def lasted(taken: Measured | None, begin: str, verb: str, size: int | None = None) -> list[str]:
+    """Return the line about the time of a command, and what its steps have moved (`Measured.amount`)."""
+    return ["; ".join(filter(None, (taken.amount(begin, verb, size), taken.taken())))] if taken is not None else []
 
 
 def next_command(says: str, *words: str) -> CommandLine:

@@ -207,7 +207,7 @@ def created_table(made: Exported, directory: Path | str, taken: Measured | None 
         kit.table(made.kit) if made.kit else [],
         [archive, f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         label_lines(inventory, document["digest"]),
-        [f"report: {_inside(directory, REPORT_NAME)}", *lasted(taken, ("fetching", "fetched"))],
+        [f"report: {_inside(directory, REPORT_NAME)}", *lasted(taken, "fetching", "fetched")],
         _once_more(inventory, str(directory)),
         # The next step is the command itself: the person with the media rarely has the documentation.
         [next_command("On the other side", "hub-import", "deploy", str(directory), "--registry", "HOST:PORT")],

@@ -153,7 +153,7 @@ def verify_table(
         f"{counted(result.checked, 'blob')} checked: the archive is {verdict}",
         # `whole` is said of the files: an officer would take it for all that was asked for.
         *([f"warning: {result.left_out}"] if result.left_out else []),
-        *lasted(taken, ("checking", "checked")),
+        *lasted(taken, "checking", "checked"),
         *_after_verify(result, words, asked=asked),
     ]
 
@@ -237,7 +237,7 @@ def push_table(result: PushResult, words: Sequence[str] = (), taken: Measured | 
         f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
         f"{result.present} present, {result.failed} failed"
     )
-    lines += lasted(taken, ("pushing", "pushed"))
+    lines += lasted(taken, "pushing", "pushed", result.bytes)
     # Known since the export, and repeated here: the person at the mirror never saw the output of hub-export.
     if result.images_left_out:
         lines.append(

@@ -12,7 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from common.archive.inventory import BaseRecord
+from common.cli.summary import Measured
 from common.errors import ClusterError, ExitCode
+from common.progress import Silent
 from importer.cli import cluster_tables, tables
 from importer.cluster.api.client import connect
 from importer.cluster.kinds import SECRET
@@ -63,6 +65,19 @@ def test_push_says_how_many_could_not_be_brought():
     assert lines[1:4] == ["these archives must come first:", "  week-46 of 2026-11-16 (sha256:000000000000…)", lines[3]]
     assert lines[-2] == "  receipt sha256:000000000000… of week-46 of 2026-11-16"
     assert "0 already there; " in tables.push_table(dataclasses.replace(RESULT, images_waiting=0))[0]
+
+
+def test_what_push_has_pushed_is_what_arrived():
+    """A blob that is damaged, or refused, has moved a part of its bytes before."""
+    taken = Measured(Silent())
+    taken.begin("pushing 2 blobs", 200)
+    taken.advance(180)
+    taken.failed(20)
+    taken.end()
+    lines = tables.push_table(dataclasses.replace(RESULT, uploaded=1, bytes=120), taken=taken)
+    assert "1 blob uploaded (120 B), " in lines[0]
+    assert lines[1].startswith("pushed 120 B at ")
+    assert tables.push_table(RESULT, taken=taken)[1].startswith("took ")
 
 
 def test_the_record_has_the_last_imports_in_their_order(tmp_path):
