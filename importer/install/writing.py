@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
-from importer.cluster.kinds import NAMESPACE, has_own_label
+from importer.cluster.kinds import NAMESPACE, SERVICE_ACCOUNT, has_own_label
 from importer.install import objects
 from importer.install.wanted import object_name
 
@@ -86,6 +86,8 @@ def write(writer: Writer, installation: Installation) -> None:
     for resource in installation.namespaces:
         _namespace(writer, resource)
     for resource in installation.resources:
+        if resource.kind == SERVICE_ACCOUNT.name:
+            _require_own(writer, resource)
         writer.own(resource)
     for each in installation.placements:
         if each.present:
@@ -93,6 +95,17 @@ def write(writer: Writer, installation: Installation) -> None:
     for one in installation.extended:
         if one.present:
             writer.leave("ClusterExtension", object_name(one.chosen.package), "", "it is there already")
+
+
+def _require_own(writer: Writer, account: Resource) -> None:
+    """Raise ClusterError for a ServiceAccount that no earlier run created: it would get cluster-admin."""
+    # An apply would take it over without a conflict, since labels are all that it sets.
+    live = writer.client.get(SERVICE_ACCOUNT, account.name, account.namespace)
+    if live is not None and not has_own_label(live):
+        raise ClusterError(
+            f"ServiceAccount {account.namespace}/{account.name}: exists and is not from hub-import; it would get cluster-admin",
+            hint="Name an account for the operator, --service-account NAME, or choose another namespace: --namespace.",
+        )
 
 
 def _namespace(writer: Writer, resource: Resource) -> None:

@@ -340,6 +340,23 @@ def test_a_bundle_that_olm_v1_does_not_support_ends_the_wait_at_once(site, said)
     assert {one.outcome for one in here.undo()} == {Outcome.DELETED}
 
 
+def test_an_account_that_was_there_gets_no_cluster_admin(site):
+    """Its tokens, and pods that use it, belong to the people of that namespace."""
+    here = site()
+    here.cluster._ensure_namespace("foo-system")
+    metadata = {"name": "foo-installer", "namespace": "foo-system"}
+    here.cluster.put({"kind": "ServiceAccount", "metadata": metadata}, "someone")
+    before = here.versions()
+    for dry_run in (True, False):
+        with pytest.raises(ClusterError, match="ServiceAccount foo-system/foo-installer: exists") as error:
+            here.install("foo", olm_v1=True, dry_run=dry_run)
+        assert "--service-account" in error.value.hint
+    assert (here.versions(), here.questions) == (before, [])
+    # Another namespace is a way out, and the account that a run created there is no obstacle for the next run.
+    for _ in range(2):
+        assert here.install("foo", olm_v1=True, namespace="other").outcomes == (("foo", "foo.v2.0.0 is installed", ""),)
+
+
 @pytest.mark.more
 def test_olm_v1_repeats_what_may_pass(site):
     here = site()
