@@ -200,9 +200,8 @@ def broken(lines: Sequence[str], whole: str) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_line_is_longer_than_a_terminal_and_no_word_is_broken(world: World, command: str, columns: int) -> None:
     program, *arguments = world.words(command)
-    if (
-        command.split()[1] in ("push", "receipt") or "--no-cluster" in command
-    ):  # the first push has other numbers than the second one
+    # The first push has other numbers than the second one.
+    if command.split()[1] in ("push", "receipt") or "--no-cluster" in command:
         assert run(*world.words(f"hub-import push ARCHIVE {MIRROR}")).status == 0
     piped = run(program, *arguments, env={"HUB_REGISTRY_PATIENCE": "1"})
     program, *arguments = world.words(command)

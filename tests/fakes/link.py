@@ -37,8 +37,7 @@ class Link:
         name, _, port = host.rpartition(":")
         self._target = (name, int(port))
         self._rate, self._cut_after, self.cuts, self._delay_s = rate, cut_after, cuts, delay_s
-        self._hold_after, self._moved = hold_after, 0
-        self._hold_up_after, self._moved_up = hold_up_after, 0
+        self._hold_after, self._moved = {"down": hold_after, "up": hold_up_after}, {"down": 0, "up": 0}
         self.held, self._released = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
@@ -60,7 +59,7 @@ class Link:
     def hold(self) -> None:
         """Let nothing more move to clients until `release`."""
         with self._lock:
-            self._hold_after = 1
+            self._hold_after["down"] = 1
 
     def release(self) -> None:
         """Let everything move again, for good."""
@@ -88,7 +87,7 @@ class Link:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                self._hold_up(len(data))
+                self._hold("up", len(data))
                 time.sleep(self._delay_s)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
@@ -97,7 +96,7 @@ class Link:
         passed = 0
         with contextlib.suppress(OSError):
             while data := server.recv(max(int(self._rate * _STEP_S), 1)):
-                self._hold(len(data))
+                self._hold("down", len(data))
                 client.sendall(data)
                 passed += len(data)
                 time.sleep(len(data) / self._rate)
@@ -106,18 +105,10 @@ class Link:
             client.shutdown(socket.SHUT_RDWR)
             server.shutdown(socket.SHUT_RDWR)
 
-    def _hold(self, size: int) -> None:
+    def _hold(self, way: str, size: int) -> None:
         with self._lock:
-            self._moved += size
-            full = bool(self._hold_after) and self._moved > self._hold_after
-        if full:
-            self.held.set()
-            self._released.wait()
-
-    def _hold_up(self, size: int) -> None:
-        with self._lock:
-            self._moved_up += size
-            full = bool(self._hold_up_after) and self._moved_up > self._hold_up_after
+            self._moved[way] += size
+            full = bool(self._hold_after[way]) and self._moved[way] > self._hold_after[way]
         if full:
             self.held.set()
             self._released.wait()
