@@ -40,12 +40,14 @@ from importer.cluster.kinds import (
     Kind,
     has_own_label,
 )
+from importer.cluster.resources.mirror_rules import Precedence, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from importer.cluster.api.client import ClusterClient
+    from importer.cluster.resources.mirror_rules import Listed
 
 
 OBJECTS = 50_000  # of one kind: the pages of a list have a limit, too (importer/cluster/api/transport.py)
@@ -108,7 +110,7 @@ def read(client: ClusterClient) -> ClusterUsage:
     catalogs: list[tuple[Kind, Body]] = []
     subscribed: set[tuple[str, str]] = set()
     extensions = 0
-    mirrors: dict[str, list[str]] = {}
+    mirrors: list[Listed] = []
     for kind in IMAGE_USERS:
         for body in _all(client, kind, found):
             if kind in (CATALOG_SOURCE, CLUSTER_CATALOG):
@@ -119,12 +121,13 @@ def read(client: ClusterClient) -> ClusterUsage:
             elif kind is CLUSTER_EXTENSION:
                 extensions += 1
             elif kind is ITMS:
-                for rule in (body.get("spec") or {}).get("imageTagMirrors") or []:
-                    mirrors.setdefault(rule.get("source") or "", []).extend(rule.get("mirrors") or [])
+                mirrors += listed({**body, "kind": kind.name})
     # A rule of a mirror may give an image another name; digests need no names.
+    rules = Precedence(mirrors)
     for name, where in list(found.names.items()):
-        for other in _mirrored(name, mirrors):
-            found.names.setdefault(other, where)
+        tag = _END_TAG.search(name)
+        for place in rules.places(name[: tag.start()] if tag else name):
+            found.names.setdefault(f"{place}{tag[0] if tag else ''}", where)
     found.catalogs = list(_unused(found.server, catalogs, subscribed, extensions=extensions))
     return found
 
@@ -165,17 +168,6 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
             f"{client.server} has more than {OBJECTS} {kind.plural}, which are not read as a whole; nothing was planned"
         )
     return scanned.found
-
-
-def _mirrored(name: str, mirrors: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield the names that an image has on mirrors, by the longest source that fits, as container engines choose it."""
-    path, tag = (name[: match.start()], match[0]) if (match := _END_TAG.search(name)) else (name, "")
-    source = path
-    while source:
-        if source in mirrors:
-            yield from (f"{mirror}{path.removeprefix(source)}{tag}" for mirror in mirrors[source])
-            return
-        source = source.rpartition("/")[0]
 
 
 def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:

@@ -172,13 +172,14 @@ class Precedence:
         """Return the rules with mirrors that nodes follow for a repository, of pulls by digest and by tag."""
         return self._by_source.get(source) or self._by_source.get(self._broader(source), [])
 
+    def places(self, source: str) -> Iterator[str]:
+        """Yield the repositories on mirror registries that nodes try when they pull from the repository `source`."""
+        for found in self.followed(source):
+            yield from (mirror + (_below(found.rule.source, source) or "") for mirror in found.rule.mirrors)
+
     def leads(self, source: str, mirror: str) -> bool:
         """Return whether nodes that pull from the repository `source` try `mirror`, its place on a mirror registry."""
-        return any(
-            each + (_below(found.rule.source, source) or "") == mirror
-            for found in self.followed(source)
-            for each in found.rule.mirrors
-        )
+        return mirror in self.places(source)
 
     def policy(self, source: str) -> str:
         """Return the policy that a rule for `source` needs: that of its foreign rules, else that of the broader rule."""

@@ -276,23 +276,33 @@ ITMS = {
         "imageTagMirrors": [
             {"source": "corp.example/apps/tool", "mirrors": ["r.example:5000/ocp/org/renamed"]},
             {"source": "corp.example", "mirrors": ["r.example:5000/all"]},
+            {"source": "*.wild.example", "mirrors": ["r.example:5000/wild"]},
         ]
     },
 }
+
+
+WILD = ("d", "sub.wild.example/app:v3")
 
 
 def test_a_rule_of_a_mirror_may_give_an_image_another_name(tmp_path):
     """The workload is scaled to zero, so that no pod has a digest. openshift/api, config/v1/types_image_tag_mirror_set.go."""
     with FakeCluster() as cluster:
         cluster.put(ITMS)
-        for name, image in (("a", "corp.example/apps/tool:v1"), ("b", "corp.example/x/y:v2"), ("c", "corp.example/apps/tool")):
+        for name, image in (
+            ("a", "corp.example/apps/tool:v1"),
+            ("b", "corp.example/x/y:v2"),
+            ("c", "corp.example/apps/tool"),
+            WILD,
+        ):
             template = {"metadata": {}, "spec": {"containers": [{"name": "main", "image": image}]}}
             spec = {"replicas": 0, "template": template}
             metadata = {"name": name, "namespace": "openshift-marketplace"}
             cluster.put({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
         names = read_cluster(cluster.kubeconfig(tmp_path)).names
     assert "StatefulSet openshift-marketplace/a" in names["r.example:5000/ocp/org/renamed:v1"]
-    assert {"r.example:5000/all/x/y:v2", "r.example:5000/ocp/org/renamed"} <= names.keys()
+    places = {"r.example:5000/all/x/y:v2", "r.example:5000/ocp/org/renamed", "r.example:5000/wild/app:v3"}
+    assert places <= names.keys()
     assert "r.example:5000/all/apps/tool:v1" not in names
 
 
