@@ -216,10 +216,9 @@ def _with_free_form(wire: Any, kind: type) -> dict[str, Any]:
 
 def _share(fields: dict[str, Any]) -> None:
     """Let the records of an inventory have one text for each digest and media type: each is made for each mention of it."""
-    known = {digest: digest for digest in fields["blobs"]}
-    known.update({digest: digest for digest in fields["manifests"]})
-    types: dict[str, str] = {}
     blobs, manifests = fields["blobs"], fields["manifests"]
+    known = {digest: digest for digest in (*blobs, *manifests)}
+    types: dict[str, str] = {}
     for digest, blob in blobs.items():
         size = next((piece.size for piece in blob.pieces if piece.size == blob.size), blob.size)  # one number for both
         blobs[digest] = replaced(blob, size=size, media_type=types.setdefault(blob.media_type, blob.media_type))
@@ -230,10 +229,11 @@ def _share(fields: dict[str, Any]) -> None:
             manifests=tuple([known.get(one, one) for one in manifest.manifests]),
             blobs=tuple([known.get(one, one) for one in manifest.blobs]),
         )
-    images = fields["images"]
-    shared = ((known.get(image.digest, image.digest), types.get(image.media_type, image.media_type)) for image in images)
-    pairs = zip(images, shared, strict=True)
-    fields["images"] = tuple([replaced(image, digest=digest, media_type=kind) for image, (digest, kind) in pairs])
+    images = []
+    for image in fields["images"]:
+        digest, media_type = known.get(image.digest, image.digest), types.get(image.media_type, image.media_type)
+        images.append(replaced(image, digest=digest, media_type=media_type))
+    fields["images"] = tuple(images)
 
 
 def _catalog(wire: WireCatalog) -> CatalogRecord:

@@ -47,6 +47,16 @@ def hex_of(digest: Digest) -> str:
     return digest.removeprefix(PREFIX)
 
 
+def subject_of_tag(tag: str) -> Digest | None:
+    """Return the digest that a tag `sha256-<hex>` or `sha256-<hex>.<suffix>` is about; None for a tag of another form.
+
+    Distribution specification 1.1, *Referrers Tag Schema*; sigstore/cosign, specs/SIGNATURE_SPEC.md, *Discovery*.
+    """
+    if not tag.startswith("sha256-"):
+        return None
+    return Digest(PREFIX + tag.removeprefix("sha256-").partition(".")[0])
+
+
 class Hasher:
     """Incremental computation of a digest."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from common.errors import ContentError, RegistryError
-from common.oci.image import Digest
+from common.oci.image import Digest, subject_of_tag
 from common.oci.reference import Reference
 
 # A page of tags takes a round trip, and the next one is asked for after it: no more of them than subjects, each of which has
@@ -22,7 +22,6 @@ _PATIENCE_S = 10.0  # of one list: the tags can be asked for one by one
 # docker-registry says so of a repository in which no manifest has a tag (registry/storage/tagstore.go, All). That the
 # repository is there is known: a manifest of it was read.
 _WITHOUT_TAGS = "NAME_UNKNOWN"
-_PREFIX = "sha256-"
 # Of one manifest. Cosign has three, and a list of referrers one; a repository could have any number of such names.
 _MAX_TAGS = 16
 _LOG = logging.getLogger(__name__)
@@ -32,14 +31,14 @@ Tags = Callable[[Reference, int, int, float], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """What a list says about the tags of some subjects. `sampled`: those that are asked for nevertheless."""
+    """The tags of some subjects in a list. `sampled`: those that are asked for nevertheless."""
 
     subjects: frozenset[Digest]
     sampled: frozenset[Digest]
     tags: frozenset[str]
 
     def lacks(self, tag: str) -> bool:
-        return _subject(tag) in self.subjects and tag not in self.tags
+        return subject_of_tag(tag) in self.subjects and tag not in self.tags
 
 
 class TagLists:
@@ -60,7 +59,7 @@ class TagLists:
         try:
             for tag in self._tags(repository, len(about), len(about) * _BYTES, _PATIENCE_S):
                 begun = True
-                if _subject(tag) in about:
+                if subject_of_tag(tag) in about:
                     found.add(tag)
                 if len(found) > _MAX_TAGS * len(about):
                     _LOG.info("%s: asked tag by tag: more than %d tags of each manifest", repository.name, _MAX_TAGS)
@@ -80,7 +79,7 @@ class TagLists:
         known = self._known(tagged)
         if known is None or tagged.registry in self._untrue:
             return False
-        return known.lacks(tagged.tag or "") and _subject(tagged.tag or "") not in known.sampled
+        return known.lacks(tagged.tag or "") and subject_of_tag(tagged.tag or "") not in known.sampled
 
     def saw(self, tagged: Reference) -> None:
         """Note that a registry gave a tag; where its list lacks that, no list of it counts any more."""
@@ -96,10 +95,3 @@ class TagLists:
 
     def _known(self, reference: Reference) -> _List | None:
         return self._lists.get(Reference(reference.registry, reference.repository))
-
-
-def _subject(tag: str) -> Digest | None:
-    """Return the digest that a tag of the form `sha256-<hex>` or `sha256-<hex>.<suffix>` is about."""
-    if not tag.startswith(_PREFIX):
-        return None
-    return Digest(f"sha256:{tag.removeprefix(_PREFIX).partition('.')[0]}")

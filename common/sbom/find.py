@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, documents_of
 from common.errors import ArchiveError, ContentError, MediumGoneError
-from common.oci.image import Digest, Manifest, artifact_type, described
+from common.oci.image import Digest, Manifest, artifact_type, described, subject_of_tag
 from common.sbom.envelope import STATEMENT, is_predicate
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def _tagged(image: ImageRecord) -> tuple[str, Digest]:
     """Return the suffix of a tag of cosign, and the digest in it; empty texts for an image without such a tag."""
     # cosign before 3.0 has no subject, it derives the tag from the digest: `sha256-<hex>.sbom`.
     tag = image.source.rpartition(":")[2]
-    digits, _, suffix = tag.removeprefix("sha256-").partition(".")
-    return (suffix, Digest(f"sha256:{digits}")) if tag.startswith("sha256-") else ("", Digest(""))
+    subject = subject_of_tag(tag)
+    return ("", Digest("")) if subject is None else (tag.partition(".")[2], subject)
 
 
 def _in_indexes(inventory: Inventory, images: Images) -> Iterator[tuple[Digest, Digest, Carriage]]:

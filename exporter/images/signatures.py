@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import ContentError, HubError, NotFoundError, UsageError
 from common.interruption import workers
-from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of
+from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of, subject_of_tag
 from common.oci.reference import Reference
 from common.text import counted
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, needed
@@ -142,9 +142,8 @@ def _signs(image: ResolvedImage) -> Iterator[Digest]:
     """Give the digest of the signed manifest: the subject of the signature, or the digest in its cosign tag."""
     if image.tree is not None and image.tree.root.subject is not None:
         yield image.tree.root.subject.digest
-    tag = image.wanted.reference.tag or ""
-    if tag.startswith("sha256-"):
-        yield Digest(f"sha256:{tag.removeprefix('sha256-').partition('.')[0]}")
+    if (subject := subject_of_tag(image.wanted.reference.tag or "")) is not None:
+        yield subject
 
 
 def _subjects(images: Iterable[ResolvedImage]) -> list[_Subject]:

@@ -27,7 +27,7 @@ from common.archive.inventory import (
 )
 from common.go_yaml import fold
 from common.mapping import release_tag
-from common.oci.image import Digest
+from common.oci.image import Digest, subject_of_tag
 from common.serialization import UNDECODABLE
 from common.text import sanitize
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
@@ -465,9 +465,7 @@ def _subject(inventory: Inventory, image: ImageRecord) -> Digest | None:
     if record is not None and record.subject is not None:
         return record.subject
     # cosign before 3.0 has no subject; it derives the tag from the digest of the image: `sha256-<hex>.sig`.
-    _, _, tag = image.source.rpartition(":")
-    digits = tag.removeprefix("sha256-").partition(".")[0]
-    return Digest(f"sha256:{digits}") if tag.startswith("sha256-") else None
+    return subject_of_tag(image.source.rpartition(":")[2])
 
 
 def _needs(image: ImageRecord, places: Mapping[Purpose, str]) -> tuple[Need, ...]:

@@ -1,4 +1,4 @@
-"""What a stop does to the connections of a process, in a process of its own: a stop cannot be taken back."""
+"""Connections of a process after a stop, in a process of its own: a stop cannot be taken back."""
 
 from __future__ import annotations
 

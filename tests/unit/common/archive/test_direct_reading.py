@@ -208,7 +208,7 @@ def test_one_reading_serves_both_hashes(path, file, size):
     assert bytes(taken) == os.pread(file, length, 0)
 
 
-def test_what_lies_between_is_not_read_without_a_second_hash(file):
+def test_bytes_between_ranges_are_not_read_without_a_second_hash(file):
     for begin in (0, 10 * MARGIN + 5, 500 * MARGIN - 1, 1000 * MARGIN - 9):
         os.pwrite(file, b"here", begin)
     os.ftruncate(file, 1000 * MARGIN)

@@ -127,7 +127,7 @@ def test_a_registry_that_limits_lists_is_asked_tag_by_tag_after_its_pause(found,
 
 
 def test_a_list_that_lacks_tags_is_not_believed(found):
-    """As those of pull-through caches, which list what they have cached: tags of the registry behind them come all the same."""
+    """As those of pull-through caches, which list what they have cached, and also give other tags of the registry behind them."""
     with FakeRegistry() as registry:
         fill(registry)
         newest = image([b"signature of the newest"])

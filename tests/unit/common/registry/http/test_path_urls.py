@@ -24,12 +24,12 @@ OTHERS = (
 def test_a_path_is_what_httpx_makes_of_it(origin):
     at = httpx.URL(origin)
     for path in (*AS_THEY_ARE, *OTHERS):
-        ours, theirs = target(at, path), at.copy_with(raw_path=path.encode())
-        assert isinstance(ours, PathURL) is (path in AS_THEY_ARE)
-        assert (str(ours), ours.raw_path, ours.path, ours.query) == (str(theirs), theirs.raw_path, theirs.path, theirs.query)
-        assert ours == theirs
-        assert hash(ours) == hash(theirs)
-        assert joined(ours, "../x?y=1") == joined(theirs, "../x?y=1")
-        assert ours.copy_add_param("a", "b") == theirs.copy_add_param("a", "b")
-        assert same_origin(ours, at)
-        assert ours not in (NOWHERE, at)
+        made, parsed = target(at, path), at.copy_with(raw_path=path.encode())
+        assert isinstance(made, PathURL) is (path in AS_THEY_ARE)
+        assert (str(made), made.raw_path, made.path, made.query) == (str(parsed), parsed.raw_path, parsed.path, parsed.query)
+        assert made == parsed
+        assert hash(made) == hash(parsed)
+        assert joined(made, "../x?y=1") == joined(parsed, "../x?y=1")
+        assert made.copy_add_param("a", "b") == parsed.copy_add_param("a", "b")
+        assert same_origin(made, at)
+        assert made not in (NOWHERE, at)
