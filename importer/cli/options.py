@@ -403,7 +403,7 @@ def display_of(output: OutputOptions, tell: Callable[[str], None]) -> Display:
 def require_no_cluster(kubeconfig: Path | list[Path] | None, context: str | None) -> None:
     """Raise UsageError for --no-cluster where a cluster is named."""
     if kubeconfig or context:
-        raise UsageError("--no-cluster with a cluster", hint="Leave one of the two out.")
+        raise UsageError("--no-cluster with a cluster", hint="Leave out --no-cluster, or --kubeconfig and --context.")
 
 
 def _place_words(kubeconfig: Path | None, context: str | None) -> list[str]:
