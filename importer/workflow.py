@@ -15,10 +15,9 @@ from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as rerequests
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import ArchiveDamagedError, ArchiveUntrustedError, ExitCode, HubError, UsageError
+from common.errors import ExitCode, HubError, UsageError
 from common.files import write_all_atomic, write_atomic, writing
 from common.registry.client import RegistryClient
-from common.text import enumeration
 from importer import mapping
 from importer import probe as probing
 from importer.archive import verify as verifying
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
 
     # Given the archive and the names of missing volumes, returns the next medium's part of the archive; None: there is none.
     Following = Callable[[Archive, Sequence[str]], Archive | None]
-
-_NAMED = 5  # files named in one message
 
 
 def nothing_follows(_archive: Archive, _missing: Sequence[str]) -> None:
@@ -227,18 +224,8 @@ def deploy(
     once. Raises ArchiveDamagedError, and the errors of push and apply.
     """
     checked = check(archive, quick=True, jobs=settings.jobs, progress=progress)
-    if checked.neighbours.unvouched:
-        raise ArchiveUntrustedError(
-            f"next to the volumes of {archive.label} is what its key did not sign: "
-            f"{enumeration(checked.neighbours.unvouched, _NAMED)}",
-            hint="Copy it again with SHA256SUMS and SHA256SUMS.sig, or remove it: the volumes are signed in themselves.",
-        )
     # Missing volumes are an error only where no person can insert the next medium.
-    if checked.damage or not (checked.ok or following is not nothing_follows):
-        raise ArchiveDamagedError(
-            f"{archive.label} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
-            hint="Bring the missing volumes, or copy the archive again. hub-import push takes the volumes that are there.",
-        )
+    checked.require_usable(archive.label, more_may_follow=following is not nothing_follows)
     # Before the push: a push takes hours of a maintenance window, and an objection of the cluster would come after it.
     foreseen = applying.preview(archive, settings, cluster, interaction, seen=report.previewed, met=report.met)
     if cluster.dry_run:

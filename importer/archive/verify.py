@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from common.archive import parity
 from common.archive.inventory import needed_by
 from common.archive.naming import heading, left_out_text
-from common.errors import ArchiveDamagedError, ContentError, MediumGoneError
+from common.errors import ArchiveDamagedError, ArchiveUntrustedError, ContentError, MediumGoneError
 from common.progress import Progress, Silent
-from common.text import counted
+from common.text import counted, enumeration
 from importer.archive.checksum_files import NOTHING, ChecksumFiles, Neighbours, is_file
 from importer.archive.volume_check import CheckedVolume, VolumeCheck, pieces_of
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from common.archive.reader import ArchiveReader
     from common.archive.signature import SignatureState
     from common.oci.image import Digest
+
+
+_NAMED = 5  # files named in one message
 
 
 class VolumeStatus(StrEnum):
@@ -89,6 +92,20 @@ class VerifyResult:
         """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
         complete = all(volume.status is VolumeStatus.OK for volume in self.volumes)
         return complete and self.is_trusted and not self.damage and not self.bad and not self.neighbours.unvouched
+
+    def require_usable(self, label: str, *, more_may_follow: bool) -> None:
+        """Raise ArchiveUntrustedError or ArchiveDamagedError for an archive that must not be pushed and applied as a whole."""
+        if self.neighbours.unvouched:
+            raise ArchiveUntrustedError(
+                f"next to the volumes of {label} is what its key did not sign: "
+                f"{enumeration(self.neighbours.unvouched, _NAMED)}",
+                hint="Copy it again with SHA256SUMS and SHA256SUMS.sig, or remove it: the volumes are signed in themselves.",
+            )
+        if self.damage or not (self.ok or more_may_follow):
+            raise ArchiveDamagedError(
+                f"{label} is not whole: {'; '.join(self.damage) or 'volumes are missing'}",
+                hint="Bring the missing volumes, or copy the archive again. hub-import push takes the volumes that are there.",
+            )
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/reference/cli.md)."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import CatalogRecord, ImageKind, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError, of_problems
+from common.openshift.supported_releases import unsupported
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -275,6 +276,15 @@ def can_serve(release: Release | None, catalog: CatalogRecord) -> bool:
     if release is not None and not release.classic:
         return catalog.format == FILE_BASED
     return release is None or release.serves_file_based or catalog.format != FILE_BASED
+
+
+def unsupported_operators(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
+    """Yield what the preflight of an import finds: operators that are not meant for the release."""
+    if release is None:
+        return
+    for catalog in inventory.catalogs:
+        for name, message in unsupported(catalog.packages, (release.major, release.minor)):
+            yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
 
 
 def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:

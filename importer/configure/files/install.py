@@ -30,11 +30,11 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.release import Release
-from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
+from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of, unsupported_operators
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules, rules_of
 from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.install_steps import steps
-from importer.configure.files.render import MAPPING, mapping_file, unsupported_operators
+from importer.configure.files.render import MAPPING, mapping_file
 from importer.mapping import pushed_images
 from importer.programs.choosing import releases_named
 

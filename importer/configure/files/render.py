@@ -6,9 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
-from common.openshift.supported_releases import unsupported
 from common.serialization import dump_yaml
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -35,7 +33,14 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
+from importer.cluster.resources.build import (
+    UPDATE_CA_KEY,
+    Built,
+    ResourceOptions,
+    build,
+    certificates_of,
+    unsupported_operators,
+)
 from importer.cluster.resources.openshift_release import is_signatures
 from importer.configure.files.additions import with_additions
 from importer.configure.files.earlier import KUSTOMIZATION, NONE, Earlier, Shape
@@ -47,7 +52,7 @@ from importer.configure.files.update_files import require_uri, update_files, wit
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines, pushed_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from common.archive.inventory import Inventory
     from importer.cluster.release import Release
@@ -148,15 +153,6 @@ def _access(host: str, ca: str | None, earlier: Earlier, insecure: bool) -> dict
     before = earlier.access.get(host, Access())
     found = Access(certificates_of(ca) if ca is not None else before.ca, insecure)
     return dict(sorted({**earlier.access, host: found}.items()))
-
-
-def unsupported_operators(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
-    """Yield what the preflight of an import finds: operators that are not meant for the release."""
-    if release is None:
-        return
-    for catalog in inventory.catalogs:
-        for name, message in unsupported(catalog.packages, (release.major, release.minor)):
-            yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier: Earlier = NONE) -> dict[str, bytes]:
