@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _CONFIDENTIAL = "--auth-token"  # the only option whose value is a secret
 _MASKED = "***"
-# Steps that write volumes, a kit or a mirror, or delete from one: the same command continues them. A check, a lookup or a wait
-# begins again.
-_KEPT = ("fetching ", "pushing ", "copying ", "uploading ", "reading back ", "deleting ")
+# Steps that write or repair volumes, write a kit or a mirror, or delete from one: the same command continues them. A check, a
+# lookup or a wait begins again.
+_KEPT = ("fetching ", "reading back ", "copying ", "uploading ", "checking and repairing ", "pushing ", "deleting ")
 
 
 @dataclass(slots=True)

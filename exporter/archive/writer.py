@@ -311,8 +311,8 @@ class ArchiveWriter(VolumesWriter):
 
         The inventory must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name
         and content of further files (the report), for the checksums of the others by name.
-        Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
-        checksums are of.
+        Raises ContentError when a medium has less than was written, OSError when it breaks. The checksums are those of the
+        bytes that were read back.
         """
         self._check(closing.inventory)
         sums = self._close_volumes(closing.region(), closing.identity)

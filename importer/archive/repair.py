@@ -71,7 +71,7 @@ def repair(paths: Sequence[Path], output: Path | None, progress: Progress) -> li
     for volume in volumes:
         with reading_medium(volume):
             size += volume.stat().st_size
-    progress.begin(f"checking {counted(len(volumes), 'volume')}", size)
+    progress.begin(f"checking and repairing {counted(len(volumes), 'volume')}", size)
     # One after the other: reading is the limit, and two volumes on one medium only make it seek.
     repaired = [Repair(volume, progress.advance, _listed_checksum(volume)).run(output) for volume in volumes]
     progress.end()

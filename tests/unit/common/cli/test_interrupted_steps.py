@@ -21,6 +21,8 @@ KEPT = "Completed work is kept; run the same command again to continue."
         (["asking for 2 manifests", "deleting 2 manifests"], "", KEPT),
         (["asking for 2 manifests"], "deleting 2 manifests", KEPT),
         (["asking the mirror for 2 images", "pushing 2 blobs"], "asking for 2 blobs", NOTHING),
+        ([], "checking 2 volumes", NOTHING),
+        ([], "checking and repairing 2 volumes", KEPT),
         ([], "", ""),
     ],
 )
