@@ -8,6 +8,7 @@ import getpass
 import os
 import pty
 import re
+import select
 import shutil
 import socket
 import struct
@@ -32,6 +33,7 @@ from tests.fakes.secrets import leaked
 from tests.fakes.sites import Site, shared_both
 
 pytestmark = pytest.mark.integration
+CTRL_C = b"\x03"
 
 
 @pytest.fixture(name="archives", scope="module")
@@ -59,7 +61,11 @@ def place(here):
 
 
 def on_terminal(here, arguments, answer, until="[y/N]"):
-    """Run a command on a terminal, and answer its question; return the exit status and the lines that were shown."""
+    """Run a command on a terminal, and answer its question; return the exit status and the lines that were shown.
+
+    Ctrl-C is given again every two seconds: Python notices a signal that comes between its last look and the `read` of
+    `input()` only at the next one (https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers).
+    """
     terminal, side = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
     env = {"PATH": os.environ["PATH"], "HOME": str(here.folder), "TERM": "dumb", "LANG": "C.UTF-8"}
@@ -75,6 +81,9 @@ def on_terminal(here, arguments, answer, until="[y/N]"):
     seen, asked = "", False
     while True:
         try:
+            if asked and answer == CTRL_C and not select.select([terminal], [], [], 2)[0]:
+                os.write(terminal, answer)
+                continue
             data = os.read(terminal, 65536)
         except OSError:  # the other side is closed
             break
@@ -118,7 +127,7 @@ def test_the_diff_is_shown_where_it_is_asked_for(here):
 
 def test_ctrl_c_at_the_question_is_an_interruption(here):
     push(here)
-    status, lines = on_terminal(here, ["apply", *place(here)], b"\x03")
+    status, lines = on_terminal(here, ["apply", *place(here)], CTRL_C)
     assert status == 130
     assert "error: interrupted" in "\n".join(lines)
     assert "Traceback" not in "\n".join(lines)

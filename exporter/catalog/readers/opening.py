@@ -171,6 +171,8 @@ class CatalogOpener:
         return file_based.load(sorted(files.items()), partial=partial)
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
+        if config.size <= catalog_image.MAX_CONFIG_SIZE and self._store.has(config):
+            return b"".join(map(bytes, verified(self._store.read(config), config)))
         raw = self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
         self._store.write(config, lambda _start: in_memory(raw))  # an archive of the whole image has it, too
         return raw
