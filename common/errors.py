@@ -20,7 +20,7 @@
     │   └── ArchiveUntrustedError 4
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
-    │   │   └── ShortBlobError    5   it sends, or has, only a part of a blob
+    │   │   └── ShortAnswerError  5   it sends, or has, only a part of a blob or manifest
     │   ├── AuthenticationError   5
     │   │   ├── CredentialsRefusedError 5 a token server does not know them
     │   │   ├── CredentialsWithheldError 5 a token server is not safe to send them to
@@ -314,8 +314,8 @@ class RegistryUnreachableError(RegistryError):
         return True
 
 
-class ShortBlobError(RegistryUnreachableError):
-    """The answer for a blob ended early, each time: the registry may have only a part of it."""
+class ShortAnswerError(RegistryUnreachableError):
+    """The answer ended early, each time: the registry may have only a part of the blob or manifest."""
 
 
 class AuthenticationError(RegistryError):

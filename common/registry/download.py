@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from common.content import REPEATS, Chunks
-from common.errors import ContentError, DamagedError, ShortBlobError
+from common.errors import ContentError, DamagedError, ShortAnswerError
 from common.oci.compression import without_codings
 from common.registry.http.coding import codings
 from common.registry.http.errors import TRIES
@@ -175,8 +175,8 @@ def _call(repository: Reference, state: _Stream, asked: int) -> Call:
     )
 
 
-def _short(repository: Reference, state: _Stream) -> ShortBlobError:
-    return ShortBlobError(
+def _short(repository: Reference, state: _Stream) -> ShortAnswerError:
+    return ShortAnswerError(
         f"{repository.name}@{state.blob.digest}: GET blob: ended after {state.position} of {state.blob.size} bytes",
         hint="Run again; what is done is kept.",
     )

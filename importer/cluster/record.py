@@ -426,7 +426,7 @@ def _decoded(key: str, raw: bytes) -> Entry:
 
 
 def _unreadable(key: str) -> ClusterError:
-    return ClusterError(f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone.")
+    return ClusterError(f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was changed.")
 
 
 def _plain(raw: bytes, room: int) -> bytes:

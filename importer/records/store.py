@@ -17,7 +17,7 @@ from common.errors import (
     NotFoundError,
     RegistryError,
     RegistryUnreachableError,
-    ShortBlobError,
+    ShortAnswerError,
 )
 from common.oci.image import Manifest
 from common.oci.reference import Reference
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_RECORDS = 10_000  # of one mirror; one for each push of an archive
 # Answers that are about the right, the space or the pace, which another form of the manifest would not change.
 _ABOUT_ELSE = frozenset({401, 403, 413, 429, 507})
-_UNUSABLE = (ContentError, ArchiveError, NotFoundError, ShortBlobError)  # of one record; other errors are of the registry
+_UNUSABLE = (ContentError, ArchiveError, NotFoundError, ShortAnswerError)  # of one record; other errors are of the registry
 _LOG = logging.getLogger(__name__)
 
 

@@ -10,7 +10,7 @@ import pytest
 from common.archive import receipt as receipts
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
 from common.archive.volume import entry_header
-from common.errors import ContentError, ExitCode
+from common.errors import ContentError, ExitCode, RegistryError
 from common.oci import media_types
 from common.oci.image import digest_of
 from common.progress import Silent
@@ -29,6 +29,7 @@ from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_profile import MANIFESTS, Profile, Refusal
 from tests.fakes.registry_profiles_closed import GITLAB
+from tests.samples import more
 
 NOW = "2026-11-30T12:00:00Z"
 IMAGES = {"quay.io/org/app:v1": [noise("base", 900), noise("app", 900)], "quay.io/deep/down/other:v2": [noise("base", 900)]}
@@ -274,6 +275,33 @@ def test_a_record_of_which_the_registry_has_only_a_part_costs_itself_alone(archi
         client = RegistryClient(site.settings, clock=FakeClock().clock, pushes_to=frozenset({str(site.mirror)}))
         RecordStore(client, site.mirror).remember(archive, heal=True)
         assert [one.digest for one in site.records()[0]] == [archive.digest]
+
+
+@pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
+def test_a_record_whose_answer_ends_before_its_length_costs_itself_alone(archive, tmp_path, part):
+    """The length is that of the registry's database, and its storage has less: the connection is closed, each time."""
+    with FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        site.push(archive)
+        (own,), cut = site.stored.tags, f"archive-{'1' * 64}"
+        put(site, cut, (layer := forged(b"another inventory")))
+        name = cut if part == "/manifests/" else digest_of(layer)
+        registry.fault("GET", f"{part}{name}", times=100, cut_after=40)
+        found, unusable = site.records()
+        assert ([one.head.tag for one in found], list(unusable)) == ([own], [cut])
+        assert "the answer ended after 40 of" in unusable[cut]
+
+
+@pytest.mark.parametrize("what", [{"status": 500}, *more([{"status": 503}, {"drop": True}])])
+def test_a_registry_in_trouble_is_not_a_record_that_cannot_be_used(archive, tmp_path, what):
+    """A list without an archive would be a wrong answer, and the next run may get it whole."""
+    with FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        site.push(archive)
+        registry.fault("GET", "/blobs/", times=1000, **what)
+        with pytest.raises(RegistryError) as caught:
+            site.records()
+        assert caught.value.exit_code is ExitCode.REGISTRY
 
 
 @pytest.mark.more

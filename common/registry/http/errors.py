@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, IncompleteRead, NameResolutionError, ProxyError, ReadTimeoutError
 
 from common.errors import (
     PASSING,
@@ -22,6 +22,7 @@ from common.errors import (
     RegistryError,
     RegistryRefusedError,
     RegistryUnreachableError,
+    ShortAnswerError,
 )
 from common.log import SECRETS
 from common.oci.reference import contact
@@ -371,6 +372,9 @@ def unreachable(
         hint = _way_hint(question, host) or hint
     if question.fetched:
         hint = _fetch_way_hint(host or question.registry, why) or hint
+    if short := next((cause for cause in causes if isinstance(cause, IncompleteRead)), None):
+        # Closed, not reset: also where the length is that of a database, and the storage has less (Quay, GitLab).
+        kind, why = ShortAnswerError, f"the answer ended after {short.partial} of {short.partial + short.expected} bytes"
     failure = kind(f"{_asked(question, host)}: {why}", hint=hint)
     is_small = sent is not None and sent <= _SMALL_BODY
     not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
