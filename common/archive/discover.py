@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
+from common.archive.frames import Packed
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.naming import label_of
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
-_STEP = 256 * 1024  # bytes of the inventory that are compressed at once
+_NOTHING = Packed.of(b"")
 _LOOKED_AT = 16  # volumes that are searched for a signature: each is a frame to decompress, and all should have the same
 _TAIL = 8 * TAR_BLOCK  # bytes after the inventory, at most: padding, and the entry of the signature
 # Names of volumes and of the inventory as plain ISO 9660 has them: `VOLUME_0.ZST;1`, `VOLUME_0001_TAR.ZST`, `INVENTOR.JSO`.
@@ -62,7 +63,7 @@ class FoundArchive:
 
     Code that acts on the inventory takes a `TrustedArchive`; `verify` alone reports on the others. `volumes` by number; `key`:
     the one required to have signed it; `directories`: those that were searched, and those of files named alone; `packed`: the
-    bytes of the inventory in a compressed frame, `signatures`: those that were found for it, in any state.
+    bytes of the inventory, for the mirror's record; `signatures`: those that were found for it, in any state.
     """
 
     inventory: Inventory
@@ -72,14 +73,8 @@ class FoundArchive:
     signature: SignatureState
     key: Verifier | None
     directories: tuple[Place, ...] = ()
-    packed: bytes = field(default=b"", repr=False)
+    packed: Packed = field(default=_NOTHING, repr=False)
     signatures: tuple[bytes, ...] = ()
-
-    @property
-    def raw(self) -> bytes:
-        """The bytes of the inventory, for the mirror's record."""
-        # Compressed until then: they take as much memory as the list that was read from them (ADR 0086).
-        return frames.decompress(self.packed, MAX_SIZE)
 
     @property
     def is_trusted(self) -> bool:
@@ -214,7 +209,7 @@ def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
         parts.signature,
         parts.key,
         tuple(parts.directories),
-        frames.compress_parts((parts.raw[at : at + _STEP] for at in range(0, len(parts.raw), _STEP)), len(parts.raw)),
+        Packed.of(parts.raw),
         tuple(dict.fromkeys(parts.signatures)),
     )
 

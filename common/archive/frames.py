@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -60,6 +61,30 @@ def compress_parts(parts: Iterable[bytes], size: int) -> bytes:
     """
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compressobj(size=size)
     return b"".join([*map(compressor.compress, parts), compressor.flush()])
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """`size` bytes that are needed once more, much later: in one compressed frame until then."""
+
+    frame: bytes
+    size: int
+
+    @classmethod
+    def of(cls, content: bytes) -> Packed:
+        """Compress content in memory."""
+        steps = (content[at : at + _STEP] for at in range(0, len(content), _STEP))
+        return cls(compress_parts(steps, len(content)), len(content))
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the content in parts of some 256 KiB."""
+        with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(self.frame) as reader:
+            while chunk := reader.read(_STEP):
+                yield chunk
+
+    def content(self) -> bytes:
+        """Return the content."""
+        return b"".join(self.parts())
 
 
 def content_bound(stored: int) -> int:

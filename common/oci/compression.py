@@ -133,5 +133,10 @@ CODINGS = frozenset(_DECODERS)
 
 def gzip(content: bytes) -> bytes:
     """Compress with a fixed header (no time, no name), so that the same content gives the same digest."""
+    return gzip_parts((content,))
+
+
+def gzip_parts(parts: Iterable[bytes]) -> bytes:
+    """Compress content that comes in parts, to the same bytes as `gzip` gives of all of it."""
     deflater = zlib.compressobj(level=9, wbits=31)
-    return deflater.compress(content) + deflater.flush()
+    return b"".join([*map(deflater.compress, parts), deflater.flush()])

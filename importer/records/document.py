@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive import inventory_file
+from common.archive.frames import Packed
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.signature import MAX_SIGNATURE
-from common.archive.volume import entry_header, padded
+from common.archive.volume import entry_header, padded, padding
 from common.distribution import TOOL
 from common.errors import ArchiveError, ContentError
 from common.mapping import Mirror
 from common.oci import media_types
-from common.oci.compression import decompressed, gzip
-from common.oci.image import Descriptor, Digest, digest_of, encode, hex_of, parse_digest
+from common.oci.compression import decompressed, gzip_parts
+from common.oci.image import Descriptor, Digest, Hasher, digest_of, encode, hex_of, parse_digest
 from common.oci.tar_reader import ChunkSource, TarReader
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from common.archive.signature import Verifier
 
@@ -88,7 +89,7 @@ class Record:
 
     head: RecordHead
     inventory: Inventory
-    raw: bytes
+    layer: bytes = field(repr=False)
     signatures: tuple[bytes, ...] = ()
     signed: bool = False
     stored: Mapping[Digest, int] = field(default_factory=dict)
@@ -98,6 +99,11 @@ class Record:
     def digest(self) -> Digest:
         """The digest of the archive."""
         return self.head.archive
+
+    @property
+    def packed(self) -> Packed:
+        """The bytes of the inventory."""
+        return Packed.of(_files(self.layer)[inventory_file.NAME])
 
 
 _HEAD_DECODER = msgspec.json.Decoder(RecordHead)
@@ -122,14 +128,38 @@ def is_record_tag(tag: str) -> bool:
     return _TAG.fullmatch(tag) is not None
 
 
-def encode_layer(head: RecordHead, inventory: bytes, signatures: Iterable[bytes] = ()) -> tuple[bytes, bytes]:
-    """Return the layer of a record, compressed and not."""
-    files = {_HEAD: pretty_json(head), inventory_file.NAME: inventory}
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The layer of a record; `unpacked`: the digest of the tar in it."""
+
+    content: bytes
+    unpacked: Digest
+
+
+def encode_layer(head: RecordHead, inventory: Packed, signatures: Iterable[bytes] = ()) -> Layer:
+    """Return the layer of a record."""
+    hasher = Hasher()
+
+    def hashed(part: bytes) -> bytes:
+        hasher.update(part)
+        return part
+
+    # In parts: at the end of a push the inventory as bytes, and as a tar, would be the most memory that it takes (ADR 0086).
+    return Layer(gzip_parts(map(hashed, _tar(head, inventory, signatures))), hasher.digest())
+
+
+def _tar(head: RecordHead, inventory: Packed, signatures: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the tar of a record in parts."""
+    described = pretty_json(head)
+    yield entry_header(_HEAD, len(described)) + padded(described)
+    yield entry_header(inventory_file.NAME, inventory.size)
+    yield from inventory.parts()
+    yield bytes(padding(inventory.size))
     # Several: a file next to the inventory may be foreign, and the copies in the volumes be right (common/archive/discover.py).
     for number, signature in enumerate(dict.fromkeys(signatures)):
-        files[f"{inventory_file.SIGNATURE_NAME}{f'.{number}' if number else ''}"] = signature
-    tar = b"".join(entry_header(name, len(content)) + padded(content) for name, content in files.items()) + _END
-    return gzip(tar), tar
+        name = f"{inventory_file.SIGNATURE_NAME}{f'.{number}' if number else ''}"
+        yield entry_header(name, len(signature)) + padded(signature)
+    yield _END
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +171,7 @@ class Written:
     blobs: tuple[tuple[Descriptor, bytes], ...]
 
 
-def encode_form(form: Form, head: RecordHead, created: str, layer: bytes, tar: bytes) -> Written:
+def encode_form(form: Form, head: RecordHead, created: str, layer: Layer) -> Written:
     """Return the manifest of a record in one form."""
     kinds = {
         Form.ARTIFACT: (media_types.OCI_MANIFEST, media_types.OCI_EMPTY, LAYER_TYPE),
@@ -149,10 +179,10 @@ def encode_form(form: Form, head: RecordHead, created: str, layer: bytes, tar: b
         Form.DOCKER: (media_types.DOCKER_MANIFEST, media_types.DOCKER_CONFIG, media_types.DOCKER_LAYER_GZIP),
     }
     manifest_type, config_type, layer_type = kinds[form]
-    config = EMPTY if form is Form.ARTIFACT else _config(head, created, tar)
+    config = EMPTY if form is Form.ARTIFACT else _config(head, created, layer.unpacked)
     blobs = tuple(
         (Descriptor(kind, digest_of(content), len(content)), content)
-        for kind, content in ((config_type, config), (layer_type, layer))
+        for kind, content in ((config_type, config), (layer_type, layer.content))
     )
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": manifest_type}
     if form is Form.ARTIFACT:
@@ -167,7 +197,7 @@ def _plain(blob: Descriptor) -> dict[str, Any]:
     return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
 
 
-def _config(head: RecordHead, created: str, tar: bytes) -> bytes:
+def _config(head: RecordHead, created: str, unpacked: Digest) -> bytes:
     # Scanners and registries read it: an image has an architecture, and the digest of each layer as unpacked.
     return encode(
         {
@@ -175,7 +205,7 @@ def _config(head: RecordHead, created: str, tar: bytes) -> bytes:
             "architecture": "amd64",
             "os": "linux",
             "config": {"Labels": {"io.hub-airgap.archive": head.archive}},
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(tar)]},
+            "rootfs": {"type": "layers", "diff_ids": [unpacked]},
             "history": [{"created": created, "created_by": TOOL}],
         }
     )
@@ -191,7 +221,7 @@ def decode(tag: str, layer: bytes, key: Verifier | None = None) -> Record:
         raise ContentError(f"its inventory is {digest_of(raw)}, and not that of the archive {head.archive}")
     signatures = tuple(content for name, content in files.items() if name.startswith(inventory_file.SIGNATURE_NAME))
     signed = key is not None and any(key.accepts(raw, each) for each in signatures)
-    return Record(head, inventory_file.decode(raw, tag), raw, signatures, signed)
+    return Record(head, inventory_file.decode(raw, tag), layer, signatures, signed)
 
 
 def _head(files: Mapping[str, bytes], tag: str) -> RecordHead:

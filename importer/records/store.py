@@ -28,6 +28,7 @@ from importer.records.document import MAX_LAYER, REPOSITORY, Form, Record, Recor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from common.archive.frames import Packed
     from common.archive.reader import Archive
     from common.archive.signature import Verifier
     from common.mapping import Mirror
@@ -82,15 +83,15 @@ class RecordStore:
             return False
         return True
 
-    def write(self, head: RecordHead, created: str, inventory: bytes, signatures: tuple[bytes, ...] = ()) -> Reference:
+    def write(self, head: RecordHead, created: str, inventory: Packed, signatures: tuple[bytes, ...] = ()) -> Reference:
         """Write a record, in the first form that the registry takes; return it under its tag."""
-        layer, tar = document.encode_layer(head, inventory, signatures)
-        if len(layer) > MAX_LAYER:
-            raise ContentError(f"the record has {len(layer)} bytes; the limit is {MAX_LAYER}")
+        layer = document.encode_layer(head, inventory, signatures)
+        if len(layer.content) > MAX_LAYER:
+            raise ContentError(f"the record has {len(layer.content)} bytes; the limit is {MAX_LAYER}")
         place, first = self.place(head), None
         for form in Form:
             try:
-                self._put(place, document.encode_form(form, head, created, layer, tar))
+                self._put(place, document.encode_form(form, head, created, layer))
             except (AuthenticationError, RegistryUnreachableError, ImmutableTagError):
                 raise
             except RegistryError as error:
@@ -112,7 +113,7 @@ class RecordStore:
         """
         head = document.head_of(archive.digest, self.mirror, now())
         if not self.has(head) or (heal and not self.is_usable(head)):
-            self.write(head, archive.inventory.created, archive.found.raw, archive.found.signatures)
+            self.write(head, archive.inventory.created, archive.found.packed, archive.found.signatures)
         return self.place(head)
 
     def _put(self, place: Reference, written: document.Written) -> None:
@@ -158,7 +159,7 @@ class RecordStore:
         head = document.head_of(record.digest, record.head.mirror(self.mirror), now, pruned=True)
         if record.head.pruned:
             return
-        self.write(head, record.inventory.created, record.raw, record.signatures)
+        self.write(head, record.inventory.created, record.packed, record.signatures)
         self.remove(record.head.tag)
 
     def remove(self, tag: str) -> None:

@@ -31,6 +31,8 @@ from exporter.report.page import Report
 from exporter.settings import ArchiveTerms, Making
 from importer.push.push import push
 from importer.push.result import PushResult
+from importer.records.document import REPOSITORY
+from importer.records.store import RecordStore
 
 _OPERATORS = 16  # images of each
 _PLATFORMS = ("amd64", "arm64")
@@ -133,14 +135,15 @@ class CountingMirror:
 
     def __init__(self, archive: Archive, *, full: bool = False) -> None:
         self.requests: Counter[str] = Counter()
-        self._manifests = archive.inventory.manifests
+        self._manifests, self._archive = archive.inventory.manifests, archive.digest
         self._full = full
         self._lock = threading.Lock()
         self.unreadable: dict[str, Any] = {}
 
     def head(self, reference: Reference) -> Descriptor | None:
         """Count a HEAD of a manifest."""
-        self._count("HEAD manifests")
+        if self._count("HEAD manifests", reference):
+            return Descriptor("", self._archive, 1) if self._full else None
         digest = reference.digest
         if self._full and reference.tag:
             digest = Digest("sha256:" + reference.tag.rpartition("-")[2])
@@ -148,42 +151,47 @@ class CountingMirror:
 
     def has_blob(self, repository: Reference, digest: Digest, size: int | None = None) -> bool:
         """Count a HEAD of a blob."""
-        del repository, digest, size
-        self._count("HEAD blobs")
+        del digest, size
+        self._count("HEAD blobs", repository)
         return False
 
     def upload(
         self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks], mount_from: Sequence[Reference] = ()
     ) -> Written:
         """Count a POST, and a PUT where nothing is mounted."""
-        del repository
-        self._count("POST blobs")
+        self._count("POST blobs", repository)
         if mount_from:
             return Written.MOUNTED
         assert sum(map(len, read(0))) == blob.size
-        self._count("PUT blobs")
+        self._count("PUT blobs", repository)
         return Written.COPIED
 
     def require_whole(self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks]) -> None:
         """Count a HEAD of a blob that was sent."""
-        del repository, blob, read
-        self._count("HEAD blobs")
+        del blob, read
+        self._count("HEAD blobs", repository)
 
     def put_manifest(self, reference: Reference, raw: bytes, media_type: str, **_: Any) -> bool:
         """Count a PUT of a manifest."""
-        del reference, raw, media_type
-        self._count("PUT manifests")
+        del raw, media_type
+        self._count("PUT manifests", reference)
         return True
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str, reference: Reference) -> bool:
+        """Count a request; say whether it is about the mirror's record, whose requests are counted together."""
+        of_record = reference.repository.endswith(REPOSITORY)
         with self._lock:
-            self.requests[what] += 1
+            self.requests["record" if of_record else what] += 1
+        return of_record
 
 
 def pushed(output: Path, *, full: bool = False) -> tuple[PushResult, Counter[str]]:
     """Push an archive as `hub-import push` does; return the result, and the requests by method and kind."""
     archive = Archive.open([output])
-    images = map_images(archive.inventory, Mirror.parse("mirror.example/a"))
-    client = CountingMirror(archive, full=full)
-    result = push(archive, images, cast("RegistryClient", client), jobs=1, progress=Silent())
-    return result, client.requests
+    mirror = Mirror.parse("mirror.example/a")
+    images = map_images(archive.inventory, mirror)
+    requests = CountingMirror(archive, full=full)
+    client = cast("RegistryClient", requests)
+    result = push(archive, images, client, jobs=1, progress=Silent())
+    RecordStore(client, mirror).remember(archive)
+    return result, requests.requests

@@ -93,4 +93,4 @@ def test_requests_of_a_push_and_of_a_second_one(archives):
     assert requests["HEAD manifests"] == first.images + requests["PUT manifests"], "each is read back"
     second, again = pushed(output, full=True)
     assert second.images_present == second.images == MANY
-    assert again == {"HEAD manifests": MANY}, "one for each image, and nothing else"
+    assert again == {"HEAD manifests": MANY, "record": 1}, "one for each image, and nothing else"

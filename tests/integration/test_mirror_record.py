@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from common.archive import receipt as receipts
+from common.archive.frames import Packed
 from common.archive.signature import Algorithm, Signer, Verifier, make_keys
 from common.archive.volume import entry_header
 from common.errors import ContentError, ExitCode, RegistryError
 from common.oci import media_types
+from common.oci.compression import gzip
 from common.oci.image import digest_of
 from common.progress import Silent
 from common.registry.client import RegistryClient
@@ -77,7 +79,7 @@ def test_a_push_leaves_the_inventory_in_the_mirror(archive, tmp_path):
         result = site.push(archive)
         (found,), unusable = site.records()
         assert not unusable
-        assert (found.raw, found.digest) == (archive.found.raw, archive.digest)
+        assert (found.packed, found.digest) == (archive.found.packed, archive.digest)
         assert result.record == f"{registry.host}/{REPOSITORY}:archive-{archive.digest.removeprefix('sha256:')}"
         (one,) = remembered(str(site.mirror), site.settings).archives
         assert (one.digest, one.images, one.pruned) == (archive.digest, 2, "")
@@ -134,9 +136,9 @@ def test_a_registry_that_refuses_artifacts_gets_a_plain_image(archive, tmp_path,
         store = RecordStore(
             RegistryClient(site.settings, clock=FakeClock().clock, pushes_to=frozenset({str(site.mirror)})), site.mirror
         )
-        store.write(head_of(archive.digest, site.mirror, NOW), archive.inventory.created, archive.found.raw)
+        store.write(head_of(archive.digest, site.mirror, NOW), archive.inventory.created, archive.found.packed)
         (found,), _ = site.records()
-        assert found.raw == archive.found.raw
+        assert found.packed == archive.found.packed
         ((kind, raw),) = site.stored.manifests.values()
         manifest = json.loads(raw)
         docker = what == "Docker alone"
@@ -207,7 +209,7 @@ def test_records_have_the_paths_of_their_push(archive, tmp_path):
 def forged(raw, **changed):
     """Return a layer whose head says what `changed` says."""
     head = head_of(digest_of(raw), Mirror("registry.example"), NOW)
-    return document.encode_layer(replace_head(head, **changed), raw)[0]
+    return document.encode_layer(replace_head(head, **changed), Packed.of(raw)).content
 
 
 def replace_head(head, **changed):
@@ -234,7 +236,7 @@ def put(site, tag, layer, *, said=None):
 
 def test_what_is_read_back_is_checked(archive, tmp_path):
     """Any account that may push can write there. A record that is not what it says costs itself alone."""
-    raw = archive.found.raw
+    raw = archive.found.packed.content()
     tag = head_of(archive.digest, Mirror("registry.example"), NOW).tag
     other = digest_of(b"another archive")
     with FakeRegistry() as registry:
@@ -308,7 +310,7 @@ def test_a_registry_in_trouble_is_not_a_record_that_cannot_be_used(archive, tmp_
 def test_a_record_that_unpacks_to_more_than_an_inventory_is_refused():
     with pytest.raises(ContentError, match="grows past its limit"):
         size = 540 * 1024 * 1024
-        document.decode(f"archive-{'4' * 64}", document.gzip(entry_header("other", size) + bytes(size)))
+        document.decode(f"archive-{'4' * 64}", gzip(entry_header("other", size) + bytes(size)))
 
 
 def test_heal_writes_a_record_that_cannot_be_read_again(archive, tmp_path):
@@ -338,7 +340,8 @@ def test_with_a_key_what_it_did_not_sign_is_left_out(archive, tmp_path):
         )
         head = head_of(archive.digest, site.mirror, NOW)
         # A foreign signature next to the right one, as in a directory that a file was copied into.
-        store.write(head, NOW, archive.found.raw, (b"x" * 64, signer.sign(archive.found.raw)))
+        packed = archive.found.packed
+        store.write(head, NOW, packed, (b"x" * 64, signer.sign(packed.content())))
         assert site.receipt(key=key).inventories == (archive.digest,)
 
 

@@ -496,7 +496,8 @@ def test_a_record_that_the_key_did_not_sign_neither_deletes_nor_pushes_out_other
     for archive in archives:
         store.remove(head_of(archive.digest, site.mirror, "").tag)
         head = head_of(archive.digest, site.mirror, "2026-02-01T00:00:00Z")
-        store.write(head, archive.inventory.created, archive.found.raw, (signer.sign(archive.found.raw),))
+        packed = archive.found.packed
+        store.write(head, archive.inventory.created, packed, (signer.sign(packed.content()),))
     # It says that others' image is ours, and that it is the newest archive of all groups.
     theirs = site.registry.add_image("ocp/org/theirs", image([noise("theirs", 100)]), "v1")
     assert theirs
