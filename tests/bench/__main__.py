@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.bench import catalogs, goods, limits, moving, peers, planning, releases, scaling, start_up, terabytes, whole_index
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
+from tests.bench.tools import missing_said
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 HOW_TO = DOCUMENT.parent / "how-to" / "whole-index.md"
@@ -28,13 +29,14 @@ def main() -> None:
         print(f"{goods.LARGEST.name} is not beside this repository: a small catalog instead, and nothing is written down")
     parts = _parts(given)
     for name in given.sections or parts:
-        found = parts[name]()
         section = "large" if name == "moving" and given.gigabytes >= _LARGE else name
-        print(f"\n## {section}\n\n{found}", flush=True)
-        if not keep:
-            write(section, found)
-            write("terabytes", terabytes.section(DOCUMENT.read_text()))  # which is made of the others
-            write("planning", planning.section(DOCUMENT.read_text()), HOW_TO)
+        with missing_said(section):
+            found = parts[name]()
+            print(f"\n## {section}\n\n{found}", flush=True)
+            if not keep:
+                write(section, found)
+                write("terabytes", terabytes.section(DOCUMENT.read_text()))  # which is made of the others
+                write("planning", planning.section(DOCUMENT.read_text()), HOW_TO)
 
 
 def _arguments() -> argparse.Namespace:
@@ -83,9 +85,10 @@ def write(section: str, content: str, document: Path = DOCUMENT) -> None:
 
 
 def _limits() -> str:
+    machine = limits.machine()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
         found = limits.limits(Path(name))
-    return f"{_today()} on {limits.machine()}.\n\n{limits.table(found)}"
+    return f"{_today()} on {machine}.\n\n{limits.table(found)}"
 
 
 def _catalogs() -> str:

@@ -54,6 +54,8 @@ class Bench:
     def run(self, rounds: int, *, peers: bool = True) -> Rounds:
         """Measure everything so many times, one's turn before the other's and the other way round."""
         found = Rounds()
+        if peers:
+            require("skopeo")
         for number in range(rounds):
             steps = [lambda: self._pull(found), lambda: self._create(found)]
             for step in (steps if number % 2 else steps[::-1]) if peers else steps[1:]:

@@ -60,6 +60,8 @@ class Peers:
     """The data set of `moving`, and the commands of the other tools."""
 
     def __init__(self, home: Path, shape: Shape, stack: ExitStack) -> None:
+        for program in ("curl", "openssl", "nginx"):
+            require(program)
         self._home = home
         self.bench = Bench(home, shape, stack)
 

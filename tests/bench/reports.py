@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 from exporter.catalog.readers import file_based
+from tests.bench.tools import missing_said
 from tests.fakes import reports
 from tests.fakes.browser import DESK, Visit, browser
 from tests.fakes.catalogs import real
+from tests.fakes.servers import require
 
 LARGEST = Path(__file__).parents[3] / "shared" / "data" / "catalogs" / "large" / "community-all.json.xz"
 TRIES = 3
@@ -18,6 +20,7 @@ TRIES = 3
 
 def main() -> None:
     """Print how large the pages are, how long they take to make and to open."""
+    require("chromium")
     if LARGEST.is_file():
         catalog = file_based.load([("catalog.json", lzma.decompress(LARGEST.read_bytes()))])
     else:
@@ -47,4 +50,5 @@ def _opened(page: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with missing_said("reports"):
+        main()

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from common.oci.image import Digest, digest_of
+from tests.bench.tools import missing_said
 from tests.fakes.archives import Content, write
 from tests.fakes.servers import free_port, require
 from tests.fakes.serving import serving
@@ -57,6 +58,7 @@ def main(gigabytes: float) -> None:
 
 def loads(gigabytes: float, turns: int = 2) -> list[tuple[Load, Load]]:
     """Return what each of both did, ours first, for every turn."""
+    require("nginx")
     found = []
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
         home = Path(name)
@@ -136,4 +138,5 @@ def _peak(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 4.0)
+    with missing_said("serving"):
+        main(float(sys.argv[1]) if len(sys.argv) > 1 else 4.0)

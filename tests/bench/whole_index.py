@@ -17,7 +17,7 @@ from tests.bench import published
 from tests.bench.meter import BIN, Measured, Watched, measure
 from tests.bench.moving import MIB
 from tests.bench.rows import Row
-from tests.fakes.servers import Server, docker_registry, in_memory
+from tests.fakes.servers import Server, docker_registry, in_memory, require
 
 SIZES = (Fraction(1, 16), Fraction(1, 4), Fraction(1))
 STEPS = (
@@ -95,6 +95,7 @@ class Job:
     """The commands of both sides, in a folder of their own."""
 
     def __init__(self, home: Path, size: Fraction, stack: ExitStack) -> None:
+        require("nginx")
         self._home = home
         stack.enter_context(in_memory(home / "source"))  # a hundred thousand small files
         (home / "source").mkdir(exist_ok=True)
