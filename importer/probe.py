@@ -51,11 +51,23 @@ READS = (Permission(NODE, "list"), Permission(SUBSCRIPTION, "list"), Permission(
 _Site = tuple[str | None, tuple[str, ...] | None, tuple[InstalledOperator, ...] | None]
 
 
-def probe(settings: ImportSettings, cluster: ClusterSettings) -> TargetProfile:
+_CLUSTER_PARTS = ("release", "nodes", "installed operators")
+_NOT_ASKED = "no cluster was asked (--no-cluster)"
+
+
+def probe(settings: ImportSettings, cluster: ClusterSettings | None) -> TargetProfile:
     """Return the profile of the cluster and the mirror. Writes a few hundred bytes to the mirror, and deletes them again.
 
-    Raises ClusterError when the cluster does not answer or refuses the credentials, UsageError for a wrong kubeconfig.
+    Without a cluster its values are null, with notes.
+    Raises ClusterError when the cluster does not answer or refuses the credentials, UsageError for a wrong kubeconfig;
+    without a cluster also the errors of the mirror, where nothing is known of it either.
     """
+    if cluster is None:
+        redaction = Redaction(notes=[f"{part}: {_NOT_ASKED}" for part in _CLUSTER_PARTS])
+        registry = _registry(settings, redaction)
+        if redaction.errors and (registry.nested_paths, registry.sparse_indexes, registry.referrers) == (None, None, None):
+            raise redaction.errors[0]
+        return TargetProfile(MEDIA_TYPE, None, None, None, registry, tuple(redaction.notes))
     with connect(cluster.kubeconfig, cluster.context) as client:
         redaction = Redaction(client.server)
         release, platforms, operators = _site(client, redaction)
@@ -65,13 +77,14 @@ def probe(settings: ImportSettings, cluster: ClusterSettings) -> TargetProfile:
 
 def _site(client: ClusterClient, redaction: Redaction) -> _Site:
     """Return release, platforms and operators. Raises ClusterError when all three fail for other reasons than permissions."""
-    release = redaction.attempt("release", lambda: running_version(client))
+    of_release, of_nodes, of_operators = _CLUSTER_PARTS
+    release = redaction.attempt(of_release, lambda: running_version(client))
     failed = redaction.errors[0] if redaction.errors else None
     # A profile of an API server that does not answer would only have notes, and each further request would take its timeout.
     if isinstance(failed, UnavailableError):
         raise failed
-    platforms = redaction.attempt("nodes", lambda: node_platforms(client))
-    operators = redaction.attempt("installed operators", lambda: installed_operators(client, redaction))
+    platforms = redaction.attempt(of_nodes, lambda: node_platforms(client))
+    operators = redaction.attempt(of_operators, lambda: installed_operators(client, redaction))
     if failed and platforms is None and operators is None and not isinstance(failed, ForbiddenError):
         raise failed
     return release, platforms, operators

@@ -155,8 +155,8 @@ def _recorded(store: RecordStore) -> Iterator[Content]:
         )
 
 
-def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None) -> TargetProfile:
-    """Return the target profile for the online side, and write it into `file`. Raises ClusterError, UsageError."""
+def probe(settings: ImportSettings, cluster: ClusterSettings | None, file: Path | None) -> TargetProfile:
+    """Return the target profile for the online side, and write it into `file`; see `probe.probe`."""
     profile = probing.probe(settings, cluster)
     if file is not None:
         write_file(file, target_profile.encode(profile))

@@ -17,6 +17,7 @@ from importer.cli.agreement import author, begun
 from importer.cli.extract import add_extract
 from importer.cli.install import add_install
 from importer.cli.options import (
+    CLUSTER,
     ArchiveOptions,
     CatalogName,
     ChangePage,
@@ -31,6 +32,7 @@ from importer.cli.options import (
     ReplaceCredential,
     Repoint,
     ResourceFlags,
+    require_no_cluster,
 )
 from importer.cli.prune import add_prune
 from importer.cli.render import add_render
@@ -121,14 +123,24 @@ def probe(
     file: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Where the profile goes, for hub-export create --target.")
     ] = None,
+    no_cluster: Annotated[
+        bool, typer.Option("--no-cluster", help="Ask no cluster: what the mirror takes alone.", rich_help_panel=CLUSTER)
+    ] = False,
 ) -> ExitCode:
     """Write down what the other side has to know: release, platforms, installed operators, what the mirror takes."""
     from importer import workflow
     from importer.cli import tables
+    from importer.cluster.api.client import NoClusterError, UnavailableError
 
     output.begin()
+    if no_cluster:
+        require_no_cluster(cluster.kubeconfig, cluster.context)
     # Nothing of the archive is needed: the profile travels to the connected side before the first export.
-    found = workflow.probe(mirror.settings(registry), cluster.settings(), file)
+    try:
+        found = workflow.probe(mirror.settings(registry), None if no_cluster else cluster.settings(), file)
+    except (NoClusterError, UnavailableError) as error:
+        error.hint = f"{error.advice} With --no-cluster it tries the mirror alone."
+        raise
     output.emit(found, lambda: tables.target_table(found, file))
     return ExitCode.DONE
 

@@ -320,8 +320,10 @@ def target_table(profile: TargetProfile, file: Path | None) -> list[str]:
     }
     # An unknown ability is not a missing one: the export then assumes the common case (ADR 0016).
     said = {None: "not known", True: "yes", False: "no"}
+    # Null without a note: the cluster was asked, and is none of OpenShift.
+    release = "not known" if any(note.startswith("release:") for note in profile.notes) else "no OpenShift"
     lines = [
-        f"release: {profile.openshift_release or 'no OpenShift seen'}",
+        f"release: {profile.openshift_release or release}",
         f"platforms: {', '.join(profile.platforms) if profile.platforms else 'not known'}",
         f"mirror {registry.address}: " + ", ".join(f"{what} {said[answer]}" for what, answer in answers.items()),
     ]

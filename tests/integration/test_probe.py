@@ -146,8 +146,56 @@ def test_the_mirror_is_probed_where_the_cluster_forbids_everything(tmp_path):
         ]
         assert said["registry"]["nestedPaths"] is True
         shown = run("hub-import", "probe", *place(cluster, mirror.host, tmp_path)).stdout
-        assert "release: no OpenShift seen" in shown
+        assert "release: not known" in shown
         assert "not seen: nodes" in shown
+
+
+# Without a cluster (ADR 0095).
+
+
+def alone(mirror, *more):
+    return run("hub-import", "probe", "--registry", f"{mirror.host}/ocp", "--insecure", mirror.host, "--no-cluster", *more)
+
+
+def test_a_mirror_is_probed_before_there_is_a_cluster(tmp_path):
+    with FakeRegistry(sparse=True) as mirror:
+        done = alone(mirror, "--output", tmp_path / "target.json", "--format", "json")
+        assert answered(done) == {
+            "mediaType": "application/vnd.hub-airgap.target.v1+json",
+            "openshiftRelease": None,
+            "platforms": None,
+            "operators": None,
+            "registry": {"address": f"{mirror.host}/ocp", "nestedPaths": True, "sparseIndexes": True, "referrers": True},
+            "notes": [f"{each}: no cluster was asked (--no-cluster)" for each in ("release", "nodes", "installed operators")],
+        }
+        assert [each for each in mirror.repositories.values() if each.manifests or each.blobs] == []
+        shown = alone(mirror).stdout
+        assert "release: not known" in shown
+        assert "sparse indexes yes" in shown
+        # The connected side takes it, and says of what is not in it that nobody asked.
+        flags = ("--catalog", f"{mirror.host}/org/index:v1", "--target", tmp_path / "target.json")
+        refused = run("hub-export", "plan", *flags, "--installed")
+        assert "not in the profile: installed operators: no cluster was asked (--no-cluster)" in refused.stderr
+
+
+@pytest.mark.parametrize("part", ["/v2/", *more(["/blobs/uploads"])])
+def test_a_mirror_of_which_nothing_is_known_is_an_error_without_a_cluster(tmp_path, part):
+    """A profile of notes alone would be of no use to anybody."""
+    with FakeRegistry() as mirror:
+        mirror.fault("*", part, status=403, times=999, body=b'{"errors":[{"code":"DENIED"}]}')
+        done = alone(mirror, "--output", tmp_path / "target.json")
+        assert (done.status, "HTTP 403 DENIED" in done.stderr) == (5, True), done.stderr
+        assert not (tmp_path / "target.json").exists()
+
+
+def test_no_cluster_is_said_and_never_guessed(tmp_path):
+    with FakeRegistry() as mirror:
+        where = ("--registry", mirror.host, "--insecure", mirror.host)
+        done = run("hub-import", "probe", *where)
+        assert (done.status, "With --no-cluster it tries the mirror alone." in done.stderr) == (2, True), done.stderr
+        done = alone(mirror, "--kubeconfig", tmp_path / "config")
+        assert (done.status, "--no-cluster with a cluster" in done.stderr) == (2, True), done.stderr
+        assert not mirror.log()
 
 
 def test_a_missing_kind_is_not_an_empty_list(tmp_path):
