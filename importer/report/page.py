@@ -165,6 +165,7 @@ class DeployReport(ChangeRecord):
             "notes": planned.notes if planned else (),
             "updates": self.applied.updates if self.applied else (),
             "drain": planned.drain if planned else "",
+            "node_size": planned.node_size.line if planned and planned.node_size and planned.node_size.changes else "",
             "operators": operators,
             "counts": counts(operators),
             "pulls": self._recorded.pulls,

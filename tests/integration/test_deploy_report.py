@@ -63,6 +63,8 @@ def test_the_page_of_a_good_end(place, tmp_path):
         assert seen(".verdict").startswith(
             "OLM lists what the archive carries: openshift-cert-manager-operator. Not healthy afterwards: 1 of 1 operator"
         )
+        assert "registries.conf of the nodes: " in seen("header.top")
+        assert f"(--mirror-scope {result.json['apply']['nodeConfiguration']['mirrorScope']})" in seen("header.top")
         assert "Subscription team/web" in seen("#installed")
         changed = {change["kind"] for change in result.json["apply"]["changes"]}
         assert changed
