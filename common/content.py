@@ -146,6 +146,11 @@ class DirectoryStore:
         """The directory."""
         return self._root
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether the next run can use the directory."""
+        return self._durable
+
     def path(self, blob: Descriptor) -> Path:
         """Return the path of the blob, present or not."""
         return self._root / "sha256" / hex_of(blob.digest)

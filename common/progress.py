@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -19,7 +20,7 @@ from common.table import WIDTH, cells, cut
 from common.text import enumeration, visible, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import tqdm
 
@@ -100,7 +101,7 @@ class _Lines:
         self._due_s = interval_s
         self._heartbeat = Heartbeat(interval_s, self._beat)
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> None:  # noqa: ARG002 - it looks the same
         """Report the begin of a step."""
         with self._lock:
             self._what, self._total, self._done, self._unit = what, total, 0, unit
@@ -265,8 +266,11 @@ MAX_LINES = 6  # running items shown below the overall bar; tqdm draws below the
 class Progress(Protocol):
     """Interface for long operations to report progress. Its methods may be called from any thread."""
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
-        """Begin a step: `what` is its name ("fetching 12 blobs"), `total` its amount in `unit` (0: unknown)."""
+    def begin(self, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> None:
+        """Begin a step: `what` is its name ("fetching 12 blobs"), `total` its amount in `unit` (0: unknown).
+
+        `kept`: the same command, run again, continues with what was done. See `step`, which also ends it.
+        """
         ...
 
     def item(self, name: str, size: int, label: str = "") -> None:
@@ -294,10 +298,21 @@ class Progress(Protocol):
         ...
 
 
+@contextmanager
+def step(progress: Progress, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> Iterator[None]:
+    """Show a step to its end, to a failure, or to Ctrl-C; see `Progress.begin`."""
+    try:
+        # Inside, so that a signal right after it ends the step.
+        progress.begin(what, total, unit, kept=kept)
+        yield
+    finally:
+        progress.end()
+
+
 class Silent:
     """Progress that is not shown."""
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> None:
         """Say nothing."""
 
     def item(self, name: str, size: int, label: str = "") -> None:
@@ -333,7 +348,7 @@ class Bars:
         self._waits = ShownWaits()
         self._heartbeat = Heartbeat(stall_s, self._refresh)
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> None:  # noqa: ARG002 - it looks the same
         """Show the bar of a step."""
         with self._lock:
             self._failed = Failed()

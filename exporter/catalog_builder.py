@@ -13,6 +13,7 @@ from common.archive.inventory import Problem, ProblemCode
 from common.errors import HubError, InterruptedByUserError, UsageError
 from common.oci.image import Digest, Index, Platform
 from common.oci.reference import Reference
+from common.progress import step
 from common.registry.cnr import DEFAULT_ENDPOINT, AppRegistry, split_endpoint
 from common.registry.credentials import Credentials
 from common.registry.source_sink import RegistrySink
@@ -107,18 +108,17 @@ def _download(registry: AppRegistry, organization: str, progress: Progress) -> t
         raise UsageError(f"the app registry has no packages of {organization!r}", hint="Check --appregistry-org.")
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
-    progress.begin(f"reading {counted(len(packages), 'package')}", len(packages), "packages")
-    for package in packages:
-        name = package.name.rpartition("/")[2]  # `namespace/package`: the folder is named by the package alone
-        try:
-            files |= package_manifests.files_of_archive(registry.archive(package), name)
-        except InterruptedByUserError:
-            raise  # a HubError, too
-        except HubError as error:
-            message = error.about(package.name)
-            problems.append(Problem("error", ProblemCode.CATALOG_INVALID, package.name, message))
-        progress.advance(1)
-    progress.end()
+    with step(progress, f"reading {counted(len(packages), 'package')}", len(packages), "packages"):
+        for package in packages:
+            name = package.name.rpartition("/")[2]  # `namespace/package`: the folder is named by the package alone
+            try:
+                files |= package_manifests.files_of_archive(registry.archive(package), name)
+            except InterruptedByUserError:
+                raise  # a HubError, too
+            except HubError as error:
+                message = error.about(package.name)
+                problems.append(Problem("error", ProblemCode.CATALOG_INVALID, package.name, message))
+            progress.advance(1)
     return files, problems
 
 
@@ -130,13 +130,11 @@ def _push(carried: CarriedCatalog, settings: BuildSettings, media: ExportContext
     plan = make_plan((), [carried.resolved], carried.held, ())
     target = Reference(settings.target.registry, settings.target.repository)
     sink = RegistrySink(media.client, {blob.descriptor.digest: (target,) for blob in plan.blobs})
-    media.progress.begin(f"pushing {counted(len(plan.blobs), 'blob')}", plan.size)
-    for outcome in copy(
-        (blob.descriptor for blob in plan.blobs), PlannedSource(plan, media), sink, jobs=settings.jobs, progress=media.progress
-    ):
-        if outcome.error is not None:
-            raise outcome.error
-    media.progress.end()
+    blobs, source, progress = (blob.descriptor for blob in plan.blobs), PlannedSource(plan, media), media.progress
+    with step(progress, f"pushing {counted(len(plan.blobs), 'blob')}", plan.size, kept=True):
+        for outcome in copy(blobs, source, sink, jobs=settings.jobs, progress=progress):
+            if outcome.error is not None:
+                raise outcome.error
     # A registry refuses a manifest whose blobs, and an index whose manifests, it does not have (distribution-spec 1.1, Push).
     documents = [one for one in tree.documents if one.digest != carried.root.digest]
     for document in sorted(documents, key=lambda one: isinstance(one, Index)):

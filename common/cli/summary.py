@@ -24,18 +24,16 @@ if TYPE_CHECKING:
 
 _CONFIDENTIAL = "--auth-token"  # the only option whose value is a secret
 _MASKED = "***"
-# Steps that write or repair volumes, write a kit or a mirror, or delete from one: the same command continues them. A check, a
-# lookup or a wait begins again.
-_KEPT = ("fetching ", "reading back ", "copying ", "uploading ", "checking and repairing ", "pushing ", "deleting ")
 
 
 @dataclass(slots=True)
 class Step:
-    """A step of a command: its name, and how much of it is done. `moved` was not there before."""
+    """A step of a command, as `Progress.begin` describes it, and how much of it is done. `moved` was not there before."""
 
     what: str
     total: int
     unit: str
+    kept: bool
     began: float
     done: int = 0
     moved: int = 0
@@ -47,11 +45,6 @@ class Step:
         """How long it took."""
         return (time.monotonic() if self.ended is None else self.ended) - self.began
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether the same command continues it."""
-        return self.what.startswith(_KEPT)
-
 
 class Measured:
     """A progress display that keeps what its steps amounted to. Shared by threads."""
@@ -62,10 +55,10 @@ class Measured:
         self._began = time.monotonic()
         self.steps: list[Step] = []
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES, *, kept: bool = False) -> None:
         """Begin a step."""
-        self.steps.append(Step(what, total, unit, time.monotonic()))
-        self._shown.begin(what, total, unit)
+        self.steps.append(Step(what, total, unit, kept, time.monotonic()))
+        self._shown.begin(what, total, unit, kept=kept)
 
     def item(self, name: str, size: int, label: str = "") -> None:
         """Begin an item."""
@@ -141,11 +134,9 @@ class Measured:
 
     def kept(self) -> str:
         """Return what an interrupted command keeps, and the advice; empty where no step of it says so."""
-        if self.left() and not self.steps[-1].is_kept:
-            return "Nothing was changed by this step; run the same command again."
-        if any(step.is_kept for step in self.steps):
+        if any(step.kept for step in self.steps):
             return "Completed work is kept; run the same command again to continue."
-        return ""
+        return "Nothing was changed by this step; run the same command again." if self.left() else ""
 
 
 def lasted(taken: Measured | None, begin: str, verb: str, size: int | None = None) -> list[str]:

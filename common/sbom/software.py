@@ -16,6 +16,7 @@ from common.archive.inventory import ImageRecord, Problem, ProblemCode, packages
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, MediumGoneError
 from common.files import size_text
 from common.oci.compression import decompressed
+from common.progress import step
 from common.sbom.document import MAX_SIZE, Document, Package, identifiers, read
 from common.sbom.envelope import unwrapped
 from common.sbom.find import Images, carried
@@ -230,8 +231,7 @@ def software(archive: ArchiveReader, selection: Selection, progress: Progress) -
     by_blob: defaultdict[Digest, list[Carried]] = defaultdict(list)
     for one in found:
         by_blob[one.blob.digest].append(one)
-    progress.begin(f"reading {counted(len(by_blob), 'SBOM')}", sum(same[0].blob.size for same in by_blob.values()))
-    try:
+    with step(progress, f"reading {counted(len(by_blob), 'SBOM')}", sum(same[0].blob.size for same in by_blob.values())):
         # Each is read once, also one that is attached to an index and to its manifests; one after the other: the memory of two
         # large ones would be twice as much.
         for same in by_blob.values():
@@ -242,8 +242,6 @@ def software(archive: ArchiveReader, selection: Selection, progress: Progress) -
             else:
                 _take(result, targets, archive, selection)
             progress.advance(size)
-    finally:
-        progress.end()
     for package, listed in result.packages.items():
         # An image has a package in the SBOMs of all its platforms.
         result.packages[package] = sorted(set(listed))

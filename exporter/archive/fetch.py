@@ -13,6 +13,7 @@ from common.archive.volume import REPORT_NAME
 from common.content import Written, in_memory
 from common.errors import UsageError
 from common.oci.reference import Reference
+from common.progress import step
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy, gone, is_host_failure
@@ -115,9 +116,7 @@ def copy_blobs(
     """
     lost: dict[Digest, HubError] = {}
     copied = 0
-    try:
-        # Inside, so that a signal right after it ends the step.
-        progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
+    with step(progress, f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs), kept=True):
         # One missing blob never ends the export; a registry that is gone does, in `copy`. So do eight in a row of one
         # repository, unlike in a push: a run that ends is continued, an archive that was finished without them is made again.
         for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress, names=names):
@@ -125,8 +124,6 @@ def copy_blobs(
                 lost[outcome.blob.digest] = outcome.error
                 on_missing(outcome.blob.digest)
             copied += outcome.written is Written.COPIED
-    finally:
-        progress.end()
     if lost and not copied and all(map(is_host_failure, lost.values())):
         raise gone(next(iter(lost.values())), f"none of {counted(len(lost), 'blob')} could be fetched")
     return lost

@@ -24,7 +24,7 @@ from common.archive.volume import CLOSING_SIZE
 from common.content import Read, Written
 from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
 from common.files import require_space, size_text
-from common.progress import Progress, Silent
+from common.progress import Progress, Silent, step
 from exporter.archive import resume, volume_writer
 from exporter.archive.output import OutputDirectory, refuse_parts
 from exporter.archive.resume import Begun, PreviousVolumes
@@ -149,19 +149,22 @@ class VolumesWriter:
         # The bound was computed before fetching; beyond it the metadata would not fit the volume size.
         if region.size + CLOSING_SIZE > self._layout.reserve:
             raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
-        self._begin_progress(region.size + CLOSING_SIZE)
-        return {volume.path.name: self._finish_volume(volume, region, inventory) for volume in self._volumes.values()}
+        try:
+            self._begin_progress(region.size + CLOSING_SIZE)
+            return {volume.path.name: self._finish_volume(volume, region, inventory) for volume in self._volumes.values()}
+        finally:
+            self._progress.end()
 
     def _make_parity(self, sums: Mapping[str, str]) -> dict[str, str]:
         """Write parity where a share of it is wanted; return its checksums by file name."""
+        if not self._share or not self._volumes:
+            return {}
         made: dict[str, str] = {}
-        volumes = self._volumes.values() if self._share else ()
-        if volumes:
-            self._progress.end()
-            self._progress.begin("making parity", sum(volume.path.stat().st_size for volume in volumes))
-        for volume in volumes:
-            path, checksum = parity.make(volume.path, self._share, sums[volume.path.name], self._advance)
-            made[path.name] = checksum
+        paths = [volume.path for volume in self._volumes.values()]
+        with step(self._progress, "making parity", sum(path.stat().st_size for path in paths), kept=True):
+            for volume in paths:
+                path, checksum = parity.make(volume, self._share, sums[volume.name], self._advance)
+                made[path.name] = checksum
         return made
 
     @property
@@ -180,12 +183,9 @@ class VolumesWriter:
             left -= size
             self._progress.advance(size)
 
-        self._progress.begin("reading what an interrupted export wrote", total)
-        try:
+        with step(self._progress, "reading what an interrupted export wrote", total, kept=True):
             complete, self._begun = resume.left_behind(self._layout, self._volumes, advance)
             self._progress.advance(left, moved=False)  # places that were not reached
-        finally:
-            self._progress.end()
         self._hashed = sum(volume.hashed for volume in self._volumes.values())
         for placed in complete:
             self._settle(placed)
@@ -257,7 +257,7 @@ class VolumesWriter:
         # Laps may have read most of it already: progress shows what is left.
         with self._lock:
             total = sum(volume.record.data_size + closing for volume in self._volumes.values()) - self._hashed
-            self._progress.begin("reading back what was written", total)
+            self._progress.begin("reading back what was written", total, kept=True)
             self._telling = True
 
     def _advance(self, size: int) -> None:
@@ -319,7 +319,6 @@ class ArchiveWriter(VolumesWriter):
         sums |= self._make_parity(sums)
         names = closing.complete(self._directory, sums, further)
         self._output.finished()
-        self._progress.end()
         return FinishedArchive(closing.identity, tuple(self._directory / name for name in names))
 
     def _check(self, inventory: Inventory) -> None:

@@ -20,6 +20,7 @@ from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
 from common.files import read_limited, require_space, sync_directory, write_atomic
 from common.oci.image import Digest
+from common.progress import step
 from common.serialization import UNDECODABLE, decode_bounded
 from common.text import counted
 from exporter.archive import output
@@ -214,12 +215,11 @@ class _Joiner:
         sizes = sum(file.source.stat().st_size for file in files)
         # After the moves, which need no room.
         require_space(self.directory, sizes, "the archive")
-        if files:
-            self.progress.begin(f"copying {counted(len(files), 'file')}", sizes)
-        for file in files:
-            copy_file(file.source, file.target, file.checksum, self.progress.advance)
-        if files:
-            self.progress.end()
+        if not files:
+            return
+        with step(self.progress, f"copying {counted(len(files), 'file')}", sizes, kept=True):
+            for file in files:
+                copy_file(file.source, file.target, file.checksum, self.progress.advance)
 
     def _remove_temporary_files(self) -> None:
         """Remove the files that an interrupted run left half written."""

@@ -131,7 +131,6 @@ class PartWriter(VolumesWriter):
         sums = self._close_volumes(closing.region(), closing.identity)
         # With parity, so that `finish` has to read no volume.
         sums |= self._make_parity(sums)
-        self._progress.end()
         open_part = Part(_TYPE, self._plan, tuple(self._volumes), dict(accepted or {}))
         return self._record(open_part.closed(closing, sums))
 

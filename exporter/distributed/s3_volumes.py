@@ -20,6 +20,7 @@ from common.archive.volume import JOURNAL_NAME
 from common.errors import ArchiveDamagedError, UsageError
 from common.files import locked, require_space
 from common.oci.image import Digest, digest_of, hex_of
+from common.progress import step
 from common.storage.upload import upload
 from common.text import counted
 from exporter.archive import output
@@ -272,11 +273,9 @@ class Volumes:
         """Upload a volume and its parity, with a call of `before` right before each is visible; write and return its record."""
         tags: dict[str, str] = {}
         for name in record.sums or (self.records.volume(number).name,):
-            self.progress.begin(f"uploading {name}", (directory / name).stat().st_size)
-            tags[name] = upload(
-                directory / name, self.work.place / name, jobs=_UPLOADS, advance=self.progress.advance, before_complete=before
-            )
-            self.progress.end()
+            source, target, advance = directory / name, self.work.place / name, self.progress.advance
+            with step(self.progress, f"uploading {name}", source.stat().st_size, kept=True):
+                tags[name] = upload(source, target, jobs=_UPLOADS, advance=advance, before_complete=before)
         before()
         # The record comes last: killed before, the volume is made again, and never taken for another one.
         there = replaced(record, tags=tags)
@@ -313,9 +312,8 @@ class Volumes:
         room = self._layout.volumes[number - 1].data_size + self._layout.reserve
         # Before the download, which takes minutes.
         require_space(directory, parity.bound(room, share) + room if share else room, "a volume")
-        self.progress.begin(f"fetching {source.name}", room)
-        copy_file(source, directory / source.name, record.sums.get(source.name), self.progress.advance)
-        self.progress.end()
+        with step(self.progress, f"fetching {source.name}", room):
+            copy_file(source, directory / source.name, record.sums.get(source.name), self.progress.advance)
 
     def _why_rewritten(self, number: int, closing: Closing) -> str:
         missing = sum(1 for record in closing.inventory.blobs.values() if record.missing is not None)

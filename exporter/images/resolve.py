@@ -15,6 +15,7 @@ from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
 from common.interruption import workers
 from common.oci.image import ATTESTATION, Descriptor, Document, Index, Platform, Tree, choose, platforms_of, walk
+from common.progress import step
 from common.text import counted, enumeration
 
 if TYPE_CHECKING:
@@ -145,14 +146,13 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
             progress.advance(1)
         return resolved
 
-    progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")
-    try:
-        # Hundreds of small requests: their time is latency, which threads share.
-        with workers(jobs, "resolve") as pool:
-            order = _spread(wanted, jobs)
-            found = dict(zip(order, pool.map(one, (wanted[position] for position in order)), strict=True))
-    finally:
-        progress.end()
+    # Hundreds of small requests: their time is latency, which threads share.
+    with (
+        step(progress, f"looking up {counted(len(wanted), 'image')}", len(wanted), "images"),
+        workers(jobs, "resolve") as pool,
+    ):
+        order = _spread(wanted, jobs)
+        found = dict(zip(order, pool.map(one, (wanted[position] for position in order)), strict=True))
     return [found[position] for position in range(len(wanted))]
 
 

@@ -17,6 +17,7 @@ from common.errors import ContentError, HubError, NotFoundError, UsageError
 from common.interruption import workers
 from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of, subject_of_tag
 from common.oci.reference import Reference
+from common.progress import step
 from common.text import counted
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, needed
 
@@ -97,12 +98,9 @@ def _looked_up(
     subjects: Sequence[_Subject], one: Callable[[_Subject], _Found], *, jobs: int, progress: Progress
 ) -> list[_Found]:
     """Return what refers to each subject; `one` looks it up."""
-    progress.begin(f"looking for the signatures of {counted(len(subjects), 'manifest')}", len(subjects), "manifests")
-    try:
-        with workers(jobs, "signatures") as pool:
-            return list(pool.map(one, subjects))
-    finally:
-        progress.end()
+    what = f"looking for the signatures of {counted(len(subjects), 'manifest')}"
+    with step(progress, what, len(subjects), "manifests"), workers(jobs, "signatures") as pool:
+        return list(pool.map(one, subjects))
 
 
 def _read_tags(subjects: Sequence[_Subject], client: RegistryClient, *, jobs: int, progress: Progress) -> None:
@@ -120,12 +118,9 @@ def _read_tags(subjects: Sequence[_Subject], client: RegistryClient, *, jobs: in
         client.read_tags(group[0].reference, [subject.digest for subject in group], sampled)
         progress.advance(1)
 
-    progress.begin(f"reading the tags of {counted(len(listed), 'repository', 'repositories')}", len(listed), "repositories")
-    try:
-        with workers(jobs, "tags") as pool:
-            list(pool.map(one, listed))
-    finally:
-        progress.end()
+    what = f"reading the tags of {counted(len(listed), 'repository', 'repositories')}"
+    with step(progress, what, len(listed), "repositories"), workers(jobs, "tags") as pool:
+        list(pool.map(one, listed))
 
 
 def unsigned(images: Iterable[ResolvedImage], found: Iterable[ResolvedImage]) -> list[Problem]:

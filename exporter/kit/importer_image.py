@@ -19,6 +19,7 @@ from common.distribution import VERSION
 from common.errors import ContentError, UsageError
 from common.files import require_space
 from common.oci.image import Descriptor, Digest, ImageConfig, Manifest, Platform, parse_config
+from common.progress import step
 from common.registry.source_sink import RegistrySource
 from common.transfer import copy
 from exporter.images import layered_image
@@ -226,10 +227,8 @@ def write(base: Base, wheels: Iterable[Path], path: Path, media: ExportContext, 
 def _fetch(base: Base, media: ExportContext, jobs: int) -> None:
     layers = {layer.digest: layer for layer in base.manifest.layers}
     source = RegistrySource(media.client, dict.fromkeys(layers, (base.reference,)))
-    media.progress.begin(f"fetching the base for {base.platform}", sum(layer.size for layer in layers.values()))
-    try:
+    size = sum(layer.size for layer in layers.values())
+    with step(media.progress, f"fetching the base for {base.platform}", size, kept=True):
         for outcome in copy(layers.values(), source, media.store, jobs=jobs, progress=media.progress):
             if outcome.error is not None:
                 raise outcome.error
-    finally:
-        media.progress.end()

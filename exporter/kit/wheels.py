@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import HubError, UsageError
 from common.files import require_space
+from common.progress import step
 from common.text import counted
 from exporter.kit.lock_file import LockFile
 from exporter.kit.settings import PARITY
@@ -97,8 +98,7 @@ class WheelFetcher:
         # Most wheels fit several runtimes: one directory for all, so that each is fetched once.
         _require_space(directory, [wheel for each in selections.values() for wheel in each.wheels.values()])
         found, count = [], len(selections)
-        progress.begin(f"fetching wheels for {counted(count, 'combination')}", count, "combinations")
-        try:
+        with step(progress, f"fetching wheels for {counted(count, 'combination')}", count, "combinations", kept=True):
             for number, (runtime, selected) in enumerate(selections.items(), 1):
                 progress.item(f"{number} of {count}: {runtime}", 0)
                 self._download(list(selected.wheels.values()), runtime, directory)
@@ -106,8 +106,6 @@ class WheelFetcher:
                 found.append(WheelSet(runtime, {OWN: own, **paths} if paths else {}, selected.lacks, selected.parity))
                 progress.item_end(f"{number} of {count}: {runtime}")
                 progress.advance(1)
-        finally:
-            progress.end()
         return found
 
     def _download(self, wheels: Sequence[LockedWheel], runtime: Runtime, directory: Path) -> None:

@@ -9,6 +9,7 @@ from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import workers
 from common.oci.reference import Reference
+from common.progress import step
 from common.serialization import DocumentError
 from common.text import counted
 from exporter.catalog.readers import bundle_image
@@ -106,7 +107,6 @@ class BundleReader:
         if not wanted:  # no progress line for nothing
             return BundleContents({}, {}, {}, ())
         images = resolve(wanted, self._client, jobs=jobs, progress=progress)
-        progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 
         def one(image: ResolvedImage) -> _Found:
             source = image.wanted.source
@@ -114,11 +114,11 @@ class BundleReader:
             progress.advance(1)
             return found
 
-        try:
-            with workers(jobs, "bundles") as pool:
-                found = dict(zip([image.wanted.source for image in images], pool.map(one, images), strict=True))
-        finally:
-            progress.end()
+        with (
+            step(progress, f"looking into {counted(len(images), 'bundle')}", len(images), "bundles"),
+            workers(jobs, "bundles") as pool,
+        ):
+            found = dict(zip([image.wanted.source for image in images], pool.map(one, images), strict=True))
         return BundleContents(
             {image.wanted.source: image for image in images},
             {source: each.named for source, each in found.items()},

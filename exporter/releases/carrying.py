@@ -15,6 +15,7 @@ from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import HubError, PayloadError, ReleaseUnverifiedError, UsageError
 from common.interruption import workers
 from common.oci.reference import Reference
+from common.progress import step
 from common.text import counted
 from exporter.images.resolve import WantedImage, problem_of
 from exporter.releases.hosts import OKD_PAYLOADS
@@ -115,12 +116,9 @@ def _read(selection: Selection, settings: ExportSettings, context: ExportContext
     """Return the selected releases, verified before their payloads are pulled."""
     reader = ReleaseReader(settings, context)
     found = _Found()
-    context.progress.begin(f"verifying {counted(len(selection.releases), 'release')}", len(selection.releases), "releases")
-    try:
-        with workers(settings.jobs, "releases") as pool:
-            answers = list(pool.map(reader.read, selection.releases))
-    finally:
-        context.progress.end()
+    what, count = f"verifying {counted(len(selection.releases), 'release')}", len(selection.releases)
+    with step(context.progress, what, count, "releases"), workers(settings.jobs, "releases") as pool:
+        answers = list(pool.map(reader.read, selection.releases))
     for selected, answer in zip(selection.releases, answers, strict=True):
         if isinstance(answer, ReadRelease):
             found.releases.append(answer)

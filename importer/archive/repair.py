@@ -20,6 +20,7 @@ from common.archive.parity import HASH, Geometry
 from common.errors import ArchiveDamagedError, ContentError, ExitCode, UsageError
 from common.files import medium_gone, reading_medium, require_space
 from common.oci.image import Hasher, hex_of
+from common.progress import step
 from common.text import counted
 
 if TYPE_CHECKING:
@@ -71,11 +72,9 @@ def repair(paths: Sequence[Path], output: Path | None, progress: Progress) -> li
     for volume in volumes:
         with reading_medium(volume):
             size += volume.stat().st_size
-    progress.begin(f"checking and repairing {counted(len(volumes), 'volume')}", size)
-    # One after the other: reading is the limit, and two volumes on one medium only make it seek.
-    repaired = [Repair(volume, progress.advance, _listed_checksum(volume)).run(output) for volume in volumes]
-    progress.end()
-    return repaired
+    with step(progress, f"checking and repairing {counted(len(volumes), 'volume')}", size, kept=True):
+        # One after the other: reading is the limit, and two volumes on one medium only make it seek.
+        return [Repair(volume, progress.advance, _listed_checksum(volume)).run(output) for volume in volumes]
 
 
 def exit_code(results: Sequence[Repaired]) -> ExitCode:

@@ -15,7 +15,7 @@ from common.archive import parity
 from common.archive.inventory import needed_by
 from common.archive.naming import heading, left_out_text
 from common.errors import ArchiveDamagedError, ArchiveUntrustedError, ContentError, MediumGoneError
-from common.progress import Progress, Silent
+from common.progress import Progress, Silent, step
 from common.text import counted, enumeration
 from importer.archive.checksum_files import NOTHING, ChecksumFiles, Neighbours, is_file
 from importer.archive.volume_check import CheckedVolume, VolumeCheck, pieces_of
@@ -126,23 +126,22 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     progress = progress or Silent()
     sums = ChecksumFiles(archive.found, quick=quick)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
-    progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
-    pieces = {} if quick else pieces_of(archive)
-    # Threads, not processes: hashing and decompression release the GIL.
-    checks = [
-        CheckedVolume(archive, number, pieces.get(number, ()), sums.expected(volume.path), progress)
-        for number, volume in archive.found.volumes.items()
-    ]
-    with ThreadPoolExecutor(max(jobs, 1), thread_name_prefix="verify") as pool:
-        try:
-            results = list(pool.map(lambda check: check.run(quick=quick), checks))
-            joined = [] if quick else list(pool.map(lambda digest: _check_split(archive, digest), _split_blobs(archive)))
-        finally:
-            # Ctrl-C reaches the main thread alone; without this, the pool would read its volumes to their end.
-            for check in checks:
-                check.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
-    progress.end()
+    with step(progress, f"checking {counted(len(archive.found.volumes), 'volume')}", size):
+        pieces = {} if quick else pieces_of(archive)
+        # Threads, not processes: hashing and decompression release the GIL.
+        checks = [
+            CheckedVolume(archive, number, pieces.get(number, ()), sums.expected(volume.path), progress)
+            for number, volume in archive.found.volumes.items()
+        ]
+        with ThreadPoolExecutor(max(jobs, 1), thread_name_prefix="verify") as pool:
+            try:
+                results = list(pool.map(lambda check: check.run(quick=quick), checks))
+                joined = [] if quick else list(pool.map(lambda digest: _check_split(archive, digest), _split_blobs(archive)))
+            finally:
+                # Ctrl-C reaches the main thread alone; without this, the pool would read its volumes to their end.
+                for check in checks:
+                    check.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
     split = [each for each in joined if each is not None]
     result = _result(archive, results, split, [*sums.damage, *sums.others()])
     return replace(result, neighbours=sums.neighbours())

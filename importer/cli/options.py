@@ -14,6 +14,7 @@ from common.cli import terminal
 from common.cli.options import Archives, Key, OutputOptions, RegistryOptions, read_text
 from common.durations import seconds_of
 from common.errors import HubError, UsageError
+from common.interruption import is_stopped
 from importer.cli.agreement import agreed
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ class ArchiveOptions:
             text = terminal.shown(f"still wanted: {', '.join(wanted)}. {ways}")
             try:
                 answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
-            # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3.
+            # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3. Ctrl-C comes as Abort, too.
             except typer.Abort:
+                if is_stopped():
+                    raise
                 return None
             if answer.lower() == "q":
                 return None

@@ -29,6 +29,7 @@ from common.interruption import workers
 from common.oci import media_types
 from common.oci.image import PREFIX, Descriptor, Digest, digest_of, encode
 from common.oci.reference import Reference
+from common.progress import step
 from common.registry.client import RegistryClient
 from common.text import counted, enumeration
 from importer.prune import plan as plans
@@ -137,13 +138,10 @@ class _Run:
         for one in wanted:
             by_repository[one.repository].append(one)
         self._require_deletion()
-        self.progress.begin(f"deleting {counted(len(wanted), 'manifest')}", len(wanted), "manifests")
-        try:
-            with workers(self.request.jobs, "prune") as pool:
-                for repository, found in by_repository.items():
-                    self._delete_from(repository, found, pool)
-        finally:
-            self.progress.end()
+        what = f"deleting {counted(len(wanted), 'manifest')}"
+        with step(self.progress, what, len(wanted), "manifests", kept=True), workers(self.request.jobs, "prune") as pool:
+            for repository, found in by_repository.items():
+                self._delete_from(repository, found, pool)
         self._delete_lists()
         self._update_records()
         self.result.bytes = self._freed()

@@ -10,6 +10,7 @@ from common.errors import ContentError, NotFoundError
 from common.interruption import workers
 from common.oci.image import MAX_DOCUMENTS, Digest, Document, Index, Manifest
 from common.oci.reference import Reference
+from common.progress import step
 from common.text import counted
 from importer.prune.wanted import RepositoryState, own_repositories
 
@@ -41,14 +42,9 @@ class MirrorReader:
         for image in (one for archive in known.archives if archive.trusted for one in archive.images):
             for tag in image.tags:
                 explained.setdefault(image.repository, {}).setdefault(tag, set()).add(image.digest)
-        self.progress.begin(
-            f"reading {counted(len(names), 'repository', 'repositories')} of the mirror", len(names), "repositories"
-        )
-        try:
-            with workers(self.jobs, "prune") as pool:
-                return {name: self.repository(name, explained.get(name, {}), pool) for name in names}
-        finally:
-            self.progress.end()
+        what = f"reading {counted(len(names), 'repository', 'repositories')} of the mirror"
+        with step(self.progress, what, len(names), "repositories"), workers(self.jobs, "prune") as pool:
+            return {name: self.repository(name, explained.get(name, {}), pool) for name in names}
 
     def repository(self, name: str, explained: Mapping[str, Collection[Digest]], pool: ThreadPoolExecutor) -> RepositoryState:
         """Return the state of one repository; that of one that does not exist is empty."""
@@ -105,15 +101,14 @@ class MirrorReader:
     def present(self, doomed: Mapping[str, Iterable[Digest]]) -> dict[str, tuple[Digest, ...]]:
         """Return those of manifests that are there, in their order."""
         asked = [(name, digest) for name, digests in doomed.items() for digest in digests]
-        self.progress.begin(f"asking for {counted(len(asked), 'manifest')}", len(asked), "manifests")
         found: dict[str, list[Digest]] = {}
-        with workers(self.jobs, "prune") as pool:
+        named = f"asking for {counted(len(asked), 'manifest')}"
+        with step(self.progress, named, len(asked), "manifests"), workers(self.jobs, "prune") as pool:
             answers = pool.map(lambda one: self.client.head(Reference(self.host, one[0]).pinned(one[1])), asked)
             for (name, digest), answer in zip(asked, answers, strict=True):
                 self.progress.advance(1)
                 if answer is not None:
                     found.setdefault(name, []).append(digest)
-        self.progress.end()
         return {name: tuple(digests) for name, digests in found.items()}
 
     def with_attached(

@@ -11,6 +11,7 @@ from common.archive.inventory import MAX_CREATED, BaseRecord, repository_of
 from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
 from common.interruption import workers
 from common.mapping import fixed_paths
+from common.progress import step
 from common.text import counted
 from common.transfer import HostFailures, is_host_failure
 from importer.mapping import Closure, MappedImage, pushed_images
@@ -96,11 +97,10 @@ def _confirmed(
         progress.advance(1)
         return found
 
-    progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
-    known.update(zip(asked, pool.map(has, asked), strict=True))
-    sizes = {image.digest: inventory.manifests[image.digest].size for image in complete}
-    tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
-    progress.end()
+    with step(progress, f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs"):
+        known.update(zip(asked, pool.map(has, asked), strict=True))
+        sizes = {image.digest: inventory.manifests[image.digest].size for image in complete}
+        tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
     present = {one for one in needed if known[one]}
     # The next export leaves out everything of an archive that is confirmed as a whole, so tags count, and images that the
     # archive holds in part keep it from being whole.
@@ -133,10 +133,11 @@ def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs:
         progress.advance(1)
         return found
 
-    progress.begin(f"asking the mirror for {counted(len(images), 'image')}", len(images), "images")
-    with workers(jobs, "in-place") as pool:
+    with (
+        step(progress, f"asking the mirror for {counted(len(images), 'image')}", len(images), "images"),
+        workers(jobs, "in-place") as pool,
+    ):
         missing = [image.name for image, found in zip(images, pool.map(has, images), strict=True) if not found]
-    progress.end()
     mirror.warn()
     return missing
 

@@ -17,6 +17,7 @@ from common.archive.naming import BlobNames, left_out_images
 from common.content import BlobSource, Chunks, Written
 from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import in_order, workers
+from common.progress import step
 from common.registry.manifest_writer import ImmutableTagError
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
@@ -178,12 +179,8 @@ class _Run:
         users = ((image.repository, image.record.needed_by) for image in self.todo)
         names = BlobNames(self.sink.places, users)
         wanted = self._wanted(blobs, progress)
-        try:
-            # Inside, so that a signal right after it ends the step.
-            progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
+        with step(progress, f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs), kept=True):
             failed = _copy_blobs(wanted, source, self.sink, self.tally, tags.arrived, names=names, jobs=jobs, progress=progress)
-        finally:
-            progress.end()
         self.tally.warn_unreadable(self.client.unreadable)
         self._note_failures((blob.digest for blob in blobs), failed)
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them

@@ -93,7 +93,7 @@ class Cut(Silent):
         super().__init__()
         self.after, self.deleting = after, False
 
-    def begin(self, what, _total, _unit=""):
+    def begin(self, what, _total, _unit="", *, kept=False):
         self.deleting = what.startswith("deleting")
 
     def advance(self, _size, _item="", *, moved=True):

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import time
 
@@ -325,6 +326,26 @@ def test_on_a_terminal_the_next_medium_is_asked_for(source, tmp_path):
         assert process.wait(120) == 0, seen
         os.close(terminal)
         assert set(mirror.repositories["org/app"].tags) >= {"v1", "v2", "v3"}
+
+
+def test_ctrl_c_at_the_question_for_a_medium(source, tmp_path):
+    """It is no answer: the push is interrupted, and does not end as one whose media are all there."""
+    create(source, tmp_path / "one", "app:v1", "app:v2", more=["--volume-size", "700KB"])
+    max((tmp_path / "one").glob("volume-*")).unlink()
+    with FakeRegistry() as mirror:
+        command = [BIN / "hub-import", "push", tmp_path / "one", "--registry", mirror.host, "--insecure", mirror.host]
+        terminal, side = pty.openpty()
+        process = subprocess.Popen(
+            list(map(str, command)), stdin=side, stdout=side, stderr=side, close_fds=True, start_new_session=True
+        )
+        os.close(side)
+        until(terminal, "", "q ends")
+        process.send_signal(signal.SIGINT)
+        seen = until(terminal, "", "to continue.")
+        assert process.wait(120) == 130, seen
+        os.close(terminal)
+    assert "error: interrupted" in seen
+    assert "Completed work is kept; run the same command again to continue." in " ".join(seen.split())
 
 
 def until(terminal, seen, word, timeout_s=120):

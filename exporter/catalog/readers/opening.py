@@ -18,7 +18,7 @@ from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
 from common.olm.catalog_names import bare_name
-from common.progress import Silent
+from common.progress import Silent, step
 from exporter.catalog.readers import catalog_image, file_based, image_directory, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import CatalogLocation
 from exporter.catalog.readers.image_directory import ImageDirectory
@@ -120,11 +120,8 @@ class CatalogOpener:
 
         # On a slow line the layers of a catalog take minutes, before anything else can be shown.
         size = sum(layer.size for layer in catalog_image.readable(base.tree).layers)
-        self._progress.begin(f"reading catalog {reference}", size)
-        try:
+        with step(self._progress, f"reading catalog {reference}", size, kept=self._store.is_durable):
             opened = self._read(str(reference), bare_name(reference.repository), base, store, partial)
-        finally:
-            self._progress.end()
         return replace(opened, digest=base.tree.root.digest)
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:

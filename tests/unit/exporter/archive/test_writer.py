@@ -332,7 +332,7 @@ def test_progress_counts_every_byte_that_is_read_back(tmp_path):
     class Counting:
         total = done = 0
 
-        def begin(self, what, total):
+        def begin(self, what, total, unit="bytes", *, kept):
             self.total = total
 
         def advance(self, size, item="", *, moved=True):

@@ -232,7 +232,7 @@ def test_progress_reaches_its_total(made):
     class Counting:
         total = done = 0
 
-        def begin(self, what, total):
+        def begin(self, what, total, unit, *, kept):
             self.total = total
 
         def advance(self, size, item="", *, moved=True):

@@ -21,10 +21,10 @@ class Recorded(Silent):
         self.fetched = self.present = 0
         self.is_open = False
 
-    def begin(self, what, total, unit="bytes"):
+    def begin(self, what, total, unit="bytes", *, kept=False):
         assert unit == "bytes"
         self.steps.append((what, total))
-        self.is_open = True
+        self.kept, self.is_open = kept, True
 
     def advance(self, size, item="", *, moved=True):
         assert self.is_open
@@ -47,4 +47,13 @@ def test_what_is_fetched_of_a_catalog_is_counted_once(tmp_path):
     assert (first.fetched, first.present) == (size, 0)
     assert (again.fetched, again.present) == (0, size)
     assert again.steps == first.steps
+    assert first.kept, "after Ctrl-C, the layers are there for the next run"
     assert not first.is_open
+
+
+def test_layers_in_a_temporary_store_are_not_kept(tmp_path):
+    with FakeRegistry() as registry, RegistryClient(RegistrySettings(insecure=frozenset({registry.host}))) as client:
+        reference = registry.add_image("org/catalog", sources.catalog_image({"foo/catalog.json": CATALOG}), "v1")
+        progress = Recorded()
+        CatalogOpener(client, DirectoryStore(tmp_path, durable=False), progress=progress).open(str(reference))
+    assert not progress.kept
