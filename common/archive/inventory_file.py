@@ -47,9 +47,8 @@ from common.archive.inventory import (
     UpdatePathRecord,
     check_documents,
 )
-from common.archive.layout import extent
 from common.archive.naming import is_name
-from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
+from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, extent, volume_name
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, Hasher, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE

@@ -78,11 +78,6 @@ class Layout:
         return {digest: blob.record for digest, blob in self.blobs.items()}
 
 
-def extent(piece: Piece) -> tuple[int, int]:
-    """Return begin and end of a piece in its volume, from tar header to padding."""
-    return piece.offset - header_frame_size(piece.size), piece.offset + piece.stored + padding_frame_size(piece.size)
-
-
 def plan_layout(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) -> Layout:
     """Place every blob, each digest once.
 

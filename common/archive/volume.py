@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from common.archive import frames
 from common.archive.frames import FOOTER_MAGIC, SKIPPABLE_HEADER
 from common.errors import ArchiveError, ContentError
 from common.oci.image import PREFIX, Digest, hex_of
+
+if TYPE_CHECKING:
+    from common.archive.inventory import Piece
 
 MAX_VOLUMES = 100_000
 MAX_PIECES = 999  # of one blob: three digits in its names
@@ -103,6 +106,11 @@ def padding_frame(size: int) -> bytes:
 def padding_frame_size(size: int) -> int:
     """Return the length of `padding_frame`."""
     return frames.raw_frame_size(padding(size)) if padding(size) else 0
+
+
+def extent(piece: Piece) -> tuple[int, int]:
+    """Return begin and end of a piece in its volume, from tar header to padding."""
+    return piece.offset - header_frame_size(piece.size), piece.offset + piece.stored + padding_frame_size(piece.size)
 
 
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'

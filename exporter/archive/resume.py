@@ -19,9 +19,8 @@ from common.archive import direct_io
 from common.archive.direct_io import read_exactly
 from common.archive.frames import begun_blocks, read_frame, read_raw
 from common.archive.inventory import Encoding
-from common.archive.layout import extent
 from common.archive.single_pass import SinglePass
-from common.archive.volume import entry_name, header_frame, padding_frame
+from common.archive.volume import entry_name, extent, header_frame, padding_frame
 from common.content import Chunks, verified
 from common.errors import ContentError
 from common.oci.image import Hasher

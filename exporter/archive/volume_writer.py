@@ -15,14 +15,14 @@ from common.archive import checksums, direct_io, frames, inventory_file, locatio
 from common.archive.direct_io import STEP, Buffers, CachedWriter, DirectWriter, NullWriter, RangeWriter, open_direct
 from common.archive.frames import RawFrameWriter
 from common.archive.inventory import Inventory, Piece, VolumeRecord
-from common.archive.layout import PlacedBlob, extent
-from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer, entry_name, header_frame, padding_frame
+from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer, entry_name, extent, header_frame, padding_frame
 from common.errors import ContentError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from common.archive.layout import PlacedBlob
     from common.archive.location import Place
     from common.archive.metadata import Region
     from common.content import Chunks

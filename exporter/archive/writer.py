@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Self
 from common.archive import direct_io, metadata, parity
 from common.archive.direct_io import Buffers
 from common.archive.inventory import Encoding, Inventory, Piece
-from common.archive.layout import Layout, PlacedBlob, extent
-from common.archive.volume import CLOSING_SIZE
+from common.archive.volume import CLOSING_SIZE, extent
 from common.content import Read, Written
 from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
 from common.files import require_space, size_text
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from common.archive.layout import Layout, PlacedBlob
     from common.oci.image import Descriptor, Digest
 
 

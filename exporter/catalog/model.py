@@ -194,7 +194,18 @@ def with_entries(channel: Channel, kept: Collection[str]) -> Channel:
     return replace(channel, entries=entries, blob=_with_list(channel.blob, "entries", stay))
 
 
-def with_default(package: Package, channel: str) -> Package:
+def narrowed(package: Package, channels: Mapping[str, Channel], default: str) -> Package:
+    """Return the package with some of its channels alone, with their bundles and the deprecations of what remains."""
+    bundles = {entry.name for channel in channels.values() for entry in channel.entries}
+    return replace(
+        _with_default(package, default),
+        channels=channels,
+        bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
+        deprecations=_with_deprecations(package.deprecations, channels, bundles),
+    )
+
+
+def _with_default(package: Package, channel: str) -> Package:
     """Return the package with another default channel."""
     if package.default_channel == channel:
         return package
@@ -202,7 +213,7 @@ def with_default(package: Package, channel: str) -> Package:
     return replace(package, default_channel=channel, blob=blob)
 
 
-def with_deprecations(
+def _with_deprecations(
     deprecations: Deprecations | None, channels: Collection[str], bundles: Collection[str]
 ) -> Deprecations | None:
     """Return the deprecations without those of missing channels and bundles; None when none remain."""

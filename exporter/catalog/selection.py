@@ -25,8 +25,7 @@ from exporter.catalog.model import (
     Channel,
     Package,
     Property,
-    with_default,
-    with_deprecations,
+    narrowed,
     with_entries,
     with_objects,
 )
@@ -137,13 +136,7 @@ def extended(
     # A package added for a dependency is kept with one channel, which then must be the default.
     default = old.default_channel if old else package.default_channel if package.default_channel in kept else channel
     channels = {name: with_entries(package.channels[name], kept[name]) for name in sorted(kept)}
-    bundles = {entry.name for one in channels.values() for entry in one.entries}
-    chosen = replace(
-        with_default(package, default),
-        channels=channels,
-        bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
-        deprecations=with_deprecations(package.deprecations, channels, bundles),
-    )
+    chosen = narrowed(package, channels, default)
     # Checked for each addition, so that the caller can try another bundle; a broken package would stop the whole catalog.
     if fatal := [finding for finding in validate_package(chosen) if finding.fatal]:
         raise CatalogError(f"{package.name}: {fatal[0].message}")
@@ -216,14 +209,7 @@ def _select_package(package: Package, request: PackageRequest, full: bool) -> tu
     if not channels:
         raise _nothing_in_range(package, request, cut)
     default, why = _default_channel(package, request, tuple(channels))
-    bundles = {entry.name for channel in channels.values() for entry in channel.entries}
-    chosen = replace(
-        with_default(package, default),
-        channels=channels,
-        bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
-        deprecations=with_deprecations(package.deprecations, channels, bundles),
-    )
-    return chosen, outcomes, [*notes, *why]
+    return narrowed(package, channels, default), outcomes, [*notes, *why]
 
 
 def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator[tuple[Channel, Kept]]:

@@ -18,7 +18,6 @@ from common.archive import frames, inventory_file, metadata
 from common.archive.direct_io import File, opened_direct, read_exactly, read_some, size_of
 from common.archive.frames import raw_blocks
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
-from common.archive.layout import extent
 from common.archive.location import opened
 from common.archive.signature import MAX_SIGNATURE
 from common.archive.single_pass import SinglePass
@@ -29,6 +28,7 @@ from common.archive.volume import (
     TAR_BLOCK,
     Footer,
     entry_name,
+    extent,
     header_frame,
     octal,
     padded,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from common.archive.frames import BLOCK, position, raw_frame_size
 from common.archive.inventory import Encoding
-from common.archive.layout import PlannedBlob, extent, plan_layout
-from common.archive.volume import OPENING, header_frame_size, padding_frame_size
+from common.archive.layout import PlannedBlob, plan_layout
+from common.archive.volume import OPENING, extent, header_frame_size, padding_frame_size
 from common.errors import UsageError
 from common.oci.image import Descriptor, Digest
 

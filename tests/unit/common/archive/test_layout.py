@@ -7,8 +7,8 @@ import pytest
 from common.archive import layout as module
 from common.archive.frames import BLOCK, raw_frame_size
 from common.archive.inventory import Encoding, Piece
-from common.archive.layout import PlannedBlob, extent, plan_layout
-from common.archive.volume import CLOSING_SIZE, MAX_PIECES, OPENING, header_frame_size
+from common.archive.layout import PlannedBlob, plan_layout
+from common.archive.volume import CLOSING_SIZE, MAX_PIECES, OPENING, extent, header_frame_size
 from common.errors import UsageError
 from common.oci.image import Descriptor, Digest
 

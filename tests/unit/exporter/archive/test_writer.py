@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from common.archive import inventory_file
 from common.archive.direct_io import Buffers
 from common.archive.inventory import BlobRecord, ProblemCode
-from common.archive.layout import Layout, extent
+from common.archive.layout import Layout
 from common.archive.reader import Archive
-from common.archive.volume import JOURNAL_NAME
+from common.archive.volume import JOURNAL_NAME, extent
 from common.content import Written
 from common.errors import ArchiveIncompleteError, ContentError, ExitCode, InUseError, SpaceError, UsageError
 from common.files import locked

@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from common.archive import inventory_file
-from common.archive.layout import extent
 from common.archive.reader import Archive
-from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, padding_frame_size, tar_header, volume_name
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, extent, padding_frame_size, tar_header, volume_name
 from common.errors import ArchiveError, ContentError
 from common.oci.image import digest_of
 from importer.archive.verify import VolumeStatus, verify
