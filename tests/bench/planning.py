@@ -17,7 +17,14 @@ SIZES = (80 * GB, 1000 * GB, 10_000 * GB)
 LINES = (0.01, 0.1, 1, 10)  # Gbit/s
 DISKS = {"hard disk, 0.15 GB/s": 0.15 * GB, "SSD, 0.5 GB/s": 0.5 * GB, "NVMe, 2 GB/s": 2 * GB}
 CORES = (2, 4, 16)
-VOLUMES = {"`fat32`": 4 * 1024**3 - 1, "`dvd`": 4.7 * GB, "`bd25`": 25 * GB, "`50GB`": 50 * GB}
+# Bytes of a volume, and bytes a second that its medium takes: DVD at 8× (1.385 MB/s each), Blu-ray at 6× (4.496 MB/s each).
+MEDIA = {
+    "`fat32`, stick of 0.1 GB/s": (4 * 1024**3 - 1, 0.1 * GB),
+    "`dvd` at 8×": (4.7 * GB, 8 * 1.385e6),
+    "`bd25` at 6×": (25 * GB, 6 * 4.496e6),
+    "`50GB`, hard disk of 0.15 GB/s": (50 * GB, 0.15 * GB),
+}
+ASKED = (5, 20, 100)  # requests a second that a source answers
 _IMAGE = 0.3 * GB  # unique bytes of an image of the payload: a guess, as in *Terabytes*
 _DELAY_S, _IN_FLIGHT = 0.05, 6
 _BASE_MIB = 100  # a process without blobs, rounded up
@@ -26,11 +33,13 @@ _MEMORY = re.compile(r"^\| `(create|push)`, memory for each further blob \| [^|]
 
 @dataclass(frozen=True)
 class Costs:
-    """What a further image costs: CPU seconds and requests of `plan`, CPU of a second push; blobs for an image, and KiB of memory for a blob."""
+    """What a further image costs: CPU seconds of `plan`, of a second push and of one a week later, requests of `plan` and `create`; its blobs, and KiB of memory for each."""
 
     plan_s: float
     requests: float
     again_s: float
+    week_s: float
+    created: float
     blobs: float
     memory: float
 
@@ -38,13 +47,16 @@ class Costs:
 def costs(document: str) -> Costs:
     """Read the tables: the largest size of the whole index that was measured."""
     lines = whole_index.parsed(document)
-    plan, again = (max((x for x in lines if x.step == step), key=lambda x: x.images) for step in ("`plan`", "`push` again"))
+    steps = ("`plan`", "`create`", "`push` again", "`push`, a week later")
+    plan, create, again, week = (max((x for x in lines if x.step == step), key=lambda x: x.images) for step in steps)
     whole = document.partition("<!-- bench: whole-index -->")[2].partition("<!-- /bench -->")[0]
     memory = [float(figure) for _, figure in _MEMORY.findall(whole) or _MEMORY.findall(document)]
     return Costs(
         plan.cpu / plan.images,
         plan.requests / plan.images,
         again.cpu / again.images,
+        week.cpu / week.images,
+        create.requests / create.images,
         plan.blobs / plan.images,
         max(memory),
     )
@@ -59,7 +71,7 @@ def site(line: float, *, disk: float = 0.5 * GB, cores: int = 4) -> Site:
 def section(document: str) -> str:
     """Return the tables."""
     rates, each = terabytes.measured(document), costs(document)
-    parts = (_lines(rates), _disks(rates), _registries(rates), _media(), _images(each))
+    parts = (_lines(rates), _disks(rates), _reading(rates), _registries(rates), _requests(each), _media(), _images(each))
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -82,6 +94,23 @@ def _disks(rates: Rates) -> Iterator[str]:
         yield _row(_bytes(size), *map(terabytes.duration, took))
 
 
+def _reading(rates: Rates) -> Iterator[str]:
+    """Yield the times of one reading; both hashes are taken side by side, on two cores."""
+    yield _row("one reading: `verify`, or `create` after a kill", *DISKS)
+    yield _rule(len(DISKS))
+    for size in SIZES:
+        took = (size / min(disk, GB / rates.hash_s) for disk in DISKS.values())
+        yield _row(_bytes(size), *map(terabytes.duration, took))
+
+
+def _requests(each: Costs) -> Iterator[str]:
+    yield _row("`create`, by requests a second of the source", "requests", *(f"{rate} a second" for rate in ASKED))
+    yield _rule(len(ASKED) + 1)
+    for size in SIZES:
+        count = size / _IMAGE * each.created
+        yield _row(_bytes(size), f"{_round(count):,}", *(terabytes.duration(count / rate) for rate in ASKED))
+
+
 def _registries(rates: Rates) -> Iterator[str]:
     yield _row("`push`, by the registry (10 Gbit/s, NVMe)", *(f"{count} cores" for count in CORES))
     yield _rule(len(CORES))
@@ -92,15 +121,24 @@ def _registries(rates: Rates) -> Iterator[str]:
 
 
 def _media() -> Iterator[str]:
-    yield _row("number of volumes, by `--volume-size`", *VOLUMES)
-    yield _rule(len(VOLUMES))
+    yield _row("volumes, by `--volume-size`; to write them one by one", *MEDIA)
+    yield _rule(len(MEDIA))
     for size in SIZES:
-        yield _row(_bytes(size), *(f"{math.ceil(size / volume):,}" for volume in VOLUMES.values()))
+        cells = (f"{math.ceil(size / volume):,}; {terabytes.duration(size / rate)}" for volume, rate in MEDIA.values())
+        yield _row(_bytes(size), *cells)
 
 
 def _images(each: Costs) -> Iterator[str]:
-    yield _row("archive", "images, blobs", "`plan`", "`plan`, 50 ms of delay", "`push` again", "memory of a process")
-    yield _rule(5)
+    yield _row(
+        "archive",
+        "images, blobs",
+        "`plan`",
+        "`plan`, 50 ms of delay",
+        "`push` again",
+        "`push` of a week",
+        "memory of a process",
+    )
+    yield _rule(6)
     for size in SIZES:
         images = size / _IMAGE
         blobs = images * each.blobs
@@ -108,7 +146,7 @@ def _images(each: Costs) -> Iterator[str]:
         yield _row(
             _bytes(size),
             f"{_round(images):,}, {_round(blobs):,}",
-            *map(terabytes.duration, (images * each.plan_s, delayed, images * each.again_s)),
+            *map(terabytes.duration, (images * each.plan_s, delayed, images * each.again_s, images * each.week_s)),
             f"{_round(_BASE_MIB + blobs * each.memory / 1024):,} MiB",
         )
 

@@ -178,11 +178,12 @@ def create(site: Site, size: float, rates: Rates) -> Took:
 def again(site: Site, size: float, rates: Rates) -> Took:
     """Return what one killed part costs that had filled all of its volumes, when the others are done.
 
-    It reads them twice, and fetches nothing. With object storage the scratch disk goes with a pod, and one volume is made again.
+    It reads them once, with both hashes on two cores, and fetches nothing. With object storage the scratch disk goes with a pod,
+    and one volume is made again.
     """
     if site.objects:
         return create(dataclasses.replace(site, machines=1), VOLUME, rates)  # the volumes before it are there already
-    each = {"the disk": site.disk / 2, "hashing": site.cores / (2 * rates.hash_s / GB)}
+    each = {"the disk": site.disk, "hashing": GB / rates.hash_s}
     return Took(max(_parts(site, size)) / min(each.values()), _slowest(each))
 
 

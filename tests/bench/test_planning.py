@@ -45,3 +45,18 @@ def test_growth_is_shown_as_soon_as_two_sizes_were_measured():
     assert figures["`create`, CPU for an image"] == pytest.approx(240 / 16_000 / (12 / 1000))
     assert figures["`create`, memory for each further blob"] == pytest.approx(100 * 1024 / 60_000)
     assert figures["`plan`, memory for each further image"] == pytest.approx(100 * 1024 / 15_000)
+
+
+def test_all_requests_wait_for_the_source():
+    """A source that answers 5 requests a second answers 18,000 of them in an hour."""
+    rows = [line.split(" | ") for line in planning.section(TEXT).splitlines()]
+    (head, asked) = next((row, rows[n + 4]) for n, row in enumerate(rows) if row[0].startswith("| `create`, by requests"))
+    assert (head[2], asked[0]) == ("5 a second", "| 10 TB")
+    assert float(asked[2].removesuffix(" h")) == pytest.approx(int(asked[1].replace(",", "")) / 18_000, rel=0.06)
+
+
+def test_one_reading_takes_no_longer_than_the_disk_and_one_core_for_a_hash():
+    rows = planning.section(TEXT).splitlines()
+    at = next(n for n, row in enumerate(rows) if row.startswith("| one reading"))
+    took = [terabytes.duration(1000 * GB / min(disk, GB / terabytes.measured(TEXT).hash_s)) for disk in planning.DISKS.values()]
+    assert rows[at + 3] == f"| 1 TB | {' | '.join(took)} |"

@@ -35,6 +35,13 @@ def test_nothing_is_faster_than_the_lines_the_disks_and_the_registry(site, size)
     assert pushed >= size / min(registry, site.line * site.machines, disks) * 0.999
 
 
+def test_a_part_that_was_killed_reads_its_volumes_once():
+    one = Site("one", 1, 64, line=GIGABIT, uplink=GIGABIT, disk=0.1 * GB, mirror=64, store=GB, door=GIGABIT)
+    assert terabytes.again(one, 1000 * GB, RATES).seconds == pytest.approx(10_000)
+    fast = dataclasses.replace(one, disk=100 * GB)
+    assert terabytes.again(fast, 1000 * GB, RATES).bottleneck == "hashing"
+
+
 @pytest.mark.parametrize("site", SITES, ids=lambda site: site.name)
 def test_finishing_is_never_faster_than_what_one_process_reads(site):
     joined, closed = (terabytes.finish(site, 1000 * GB, RATES, lost=lost).seconds for lost in (False, True))
