@@ -36,6 +36,7 @@ from importer.prune import plan as plans
 from importer.prune.products import allows_deletion, frees_space, product_of
 from importer.prune.reading import MirrorReader
 from importer.prune.run import survey
+from importer.prune.wanted import RepositoryState, subject_of_tag
 from importer.records.store import RecordStore, now, repository_of
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class _Run:
 
     def _delete_from(self, repository: str, wanted: Sequence[Deletion], pool: ThreadPoolExecutor) -> None:
         """Delete manifests of one repository, whose tags are read again at the last moment."""
-        needed = self._needed_by_now(repository, pool)
+        needed = self._needed_by_now(repository, wanted, pool)
         waiting = [one for one in wanted if not self._spared(one, needed)]
         refused: dict[Digest, HubError] = {}
         # Again as long as something goes: a registry may refuse a manifest as long as another one is there.
@@ -259,11 +260,14 @@ class _Run:
                 below.update(dict.fromkeys(self.found.known.documents[one.digest].children, error))
         return left
 
-    def _needed_by_now(self, repository: str, pool: ThreadPoolExecutor) -> Mapping[Digest, str]:
+    def _needed_by_now(self, repository: str, wanted: Sequence[Deletion], pool: ThreadPoolExecutor) -> Mapping[Digest, str]:
         """Return the manifests that a tag leads to which the survey did not see, and what is below them."""
         before = self.found.state[repository].tags
         reader = MirrorReader(self.client, self.request.mirror.host, self.request.jobs, self.progress)
         tags = reader.tags(repository, pool)
+        if before.keys() - tags.keys():
+            listed = {repository: RepositoryState(tags)}
+            reader.require_listed(self.found.known, listed, {repository: {one.digest for one in wanted}})
         fresh = {tag: digest for tag, digest in tags.items() if before.get(tag) != digest}
         if not fresh:
             return {}
@@ -271,8 +275,10 @@ class _Run:
         state = reader.repository(repository, {tag: (digest,) for tag, digest in tags.items() if tag not in fresh}, pool)
         needed: dict[Digest, str] = {}
         for tag, digest in fresh.items():
-            for one in self._closure(digest, state.below):
-                needed.setdefault(one, f"the tag {tag} was set meanwhile")
+            subject = subject_of_tag(tag)  # to which something was attached, by a tag
+            for root in (digest, *((subject,) if subject else ())):
+                for one in self._closure(root, state.below):
+                    needed.setdefault(one, f"the tag {tag} was set meanwhile")
         return needed
 
     def _closure(self, digest: Digest, below: Mapping[Digest, Sequence[Digest]]) -> Iterator[Digest]:

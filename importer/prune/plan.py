@@ -150,6 +150,7 @@ def state_digest(tags: Iterable[str], state: Mapping[str, RepositoryState], used
         "tags": {name: dict(sorted(one.tags.items())) for name, one in sorted(state.items())},
         "digests": sorted(used.digests),
         "names": sorted(used.names),
+        "versions": sorted(used.versions),
     }
     return digest_of(msgspec.json.encode(document))
 

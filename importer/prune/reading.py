@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.errors import ContentError, NotFoundError
+from common.errors import ContentError, NotFoundError, RegistryError
 from common.interruption import workers
 from common.oci.image import MAX_DOCUMENTS, Digest, Document, Index, Manifest
 from common.oci.reference import Reference
@@ -110,6 +110,27 @@ class MirrorReader:
                 if answer is not None:
                     found.setdefault(name, []).append(digest)
         return {name: tuple(digests) for name, digests in found.items()}
+
+    def require_listed(
+        self, known: Known, state: Mapping[str, RepositoryState], doomed: Mapping[str, Collection[Digest]]
+    ) -> None:
+        """Raise RegistryError where a tag of an image that would be deleted is there, and no list of tags has it."""
+        # What others have tagged is not known then: 404 is also the answer to an account that may not list.
+        unlisted = {
+            (image.repository, tag)
+            for image in known.images()
+            if image.digest in doomed.get(image.repository, ())
+            for tag in image.tags
+            if tag not in state[image.repository].tags
+        }
+        with workers(self.jobs, "prune") as pool:
+            answers = pool.map(lambda one: self.client.head(Reference(self.host, *one)), places := sorted(unlisted))
+            for (name, tag), answer in zip(places, answers, strict=True):
+                if answer is not None:
+                    raise RegistryError(
+                        f"{self.host}/{name}: the registry's list of tags lacks {tag}, which is there",
+                        hint="Tags of others may be missing, too. Let the account list tags, or run the command again.",
+                    )
 
     def with_attached(
         self, state: Mapping[str, RepositoryState], doomed: Mapping[str, Iterable[Digest]]

@@ -87,6 +87,7 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
     used = Used(
         {digest: why for one in reversed(usages) for digest, why in one.digests.items()},
         {name: why for one in reversed(usages) for name, why in one.names.items()},
+        {name: why for one in reversed(usages) for name, why in one.versions.items()},
     )
     client.ping(str(request.mirror), may_be_closed=True)
     # Before the records are read: what is taken up here is one of them.
@@ -107,6 +108,7 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
     first = decide(found.known, policy, used, state)
     # Only of what would be deleted: one request for each manifest.
     doomed = reader.present(first.deleted)
+    reader.require_listed(found.known, state, doomed)
     found.state = reader.with_attached(state, doomed)
     # Again, with what others have attached: that only adds to what is kept, so `doomed` has all that is left.
     found.decision = decide(found.known, policy, used, found.state)

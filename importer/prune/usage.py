@@ -39,6 +39,8 @@ from importer.cluster.kinds import (
     SUBSCRIPTION,
     Kind,
     has_own_label,
+    map_of,
+    status_of,
 )
 from importer.cluster.resources.mirror_rules import Precedence, listed
 
@@ -55,6 +57,7 @@ _PAGE = 500
 _LARGE_PAGE = 50  # ClusterServiceVersions, InstallPlans, MachineConfigs and ImageStreams have some hundred KB each
 _LONGEST = 512  # characters of a name of an image
 _DEPTH = 64
+_COMPLETE = "Complete"  # of an InstallPlan (operator-framework/api, pkg/operators/v1alpha1, InstallPlanPhase)
 _MAX_FILE = 16 * 1024 * 1024  # of a MachineConfig, unpacked
 # Each cluster has them: that one is not found is no answer.
 _EVERYWHERE = frozenset((POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, REPLICA_SET, JOB, REPLICATION_CONTROLLER, OLD_CRON_JOB))
@@ -90,12 +93,29 @@ class CatalogNote:
 
 @dataclass(slots=True)
 class ClusterUsage:
-    """What a cluster uses, each with the first object that names it, and the catalogs that no Subscription names."""
+    """What a cluster uses, each with the first object that names it, and the catalogs that no Subscription names.
+
+    `versions`: operators that are installed, or are going to be, by the names of their bundles.
+    """
 
     server: str
     digests: dict[Digest, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     catalogs: list[CatalogNote] = field(default_factory=list)
+
+    def note(self, kind: Kind, body: Body) -> None:
+        """Note what an object uses."""
+        metadata = body["metadata"]
+        place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+        where = f"{kind.name} {place}{metadata['name']} of {self.server}"
+        for digest, name in images_in(body):
+            if digest:
+                self.digests.setdefault(digest, where)
+            if name:
+                self.names.setdefault(name, where)
+        for version in versions_in(kind, body):
+            self.versions.setdefault(version, where)
 
 
 def read_cluster(kubeconfig: Path | None, context: str | None = None) -> ClusterUsage:
@@ -137,14 +157,7 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
     kept = kind in (CATALOG_SOURCE, CLUSTER_CATALOG, SUBSCRIPTION, CLUSTER_EXTENSION, ITMS)
 
     def note(body: Body) -> Body | None:
-        metadata = body["metadata"]
-        place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-        where = f"{kind.name} {place}{metadata['name']} of {found.server}"
-        for digest, name in images_in(body):
-            if digest:
-                found.digests.setdefault(digest, where)
-            if name:
-                found.names.setdefault(name, where)
+        found.note(kind, body)
         return body if kept else None
 
     # OLM copies a ClusterServiceVersion into every namespace that its operator watches; the original is among them.
@@ -168,6 +181,25 @@ def _all(client: ClusterClient, kind: Kind, found: ClusterUsage) -> list[Body]:
             f"{client.server} has more than {OBJECTS} {kind.plural}, which are not read as a whole; nothing was planned"
         )
     return scanned.found
+
+
+def versions_in(kind: Kind, body: Body) -> Iterator[str]:
+    """Yield the versions of operators that an object has installed, or is going to install, by the names of their bundles.
+
+    The status of a ClusterExtension names no image (operator-controller, api/v1/clusterextension_types.go), and the steps of an
+    InstallPlan lie in ConfigMaps (operator-lifecycle-manager, pkg/controller/bundle/bundle_unpacker.go).
+    """
+    spec, status = body.get("spec") or {}, status_of(body)
+    if kind is CLUSTER_SERVICE_VERSION:
+        yield str(body["metadata"]["name"])
+    elif kind is INSTALL_PLAN and status.get("phase") != _COMPLETE:
+        yield from map(str, spec.get("clusterServiceVersionNames") or ())
+    elif kind is SUBSCRIPTION:
+        installed = status.get("installedCSV") or spec.get("startingCSV")
+        yield from (str(each) for each in (installed, status.get("currentCSV")) if each)
+    elif kind is CLUSTER_EXTENSION:
+        name = map_of(map_of(status.get("install")).get("bundle")).get("name")
+        yield from (str(each) for each in (name,) if each)
 
 
 def images_in(body: Mapping[str, Any]) -> Iterator[tuple[Digest | None, str]]:

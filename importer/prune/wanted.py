@@ -46,10 +46,11 @@ class RepositoryState:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What clusters use: digests and names of images, each with the first place that names it."""
+    """What clusters use: digests and names of images, and versions of operators, each with the first place that names it."""
 
     digests: Mapping[Digest, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class _Rules:
         self.brought: defaultdict[tuple[str, str], set[Digest]] = defaultdict(set)  # tags, by one that is trusted
         self.own: defaultdict[str, set[Digest]] = defaultdict(set)  # what a record that is trusted lists
         self.listed: defaultdict[str, set[Digest]] = defaultdict(set)  # what any record lists
+        self.referrers: defaultdict[_Place, set[Digest]] = defaultdict(set)  # by their subject, of records that are trusted
         self.there = {(name, digest) for name, one in state.items() for digest in one.tags.values()}  # under any tag
         for archive in known.archives:
             for image in archive.images:
@@ -110,6 +112,8 @@ class _Rules:
                         self.brought[image.repository, tag].add(image.digest)
                 if archive.trusted:
                     self.own[image.repository].update(image.documents)
+                if archive.trusted and image.subject is not None:
+                    self.referrers[image.repository, image.subject].add(image.digest)
 
     def _keep(self, image: OwnImage, why: str) -> None:
         kept = self.decision.kept[image.repository]
@@ -197,10 +201,13 @@ class _Rules:
     # Clusters.
 
     def by_clusters(self) -> None:
-        """Keep images of which a cluster uses any document, by digest, in every repository; and those that it names by tag."""
+        """Keep images of which a cluster uses any document, by digest, in every repository; and those that it names by tag.
+
+        And all images of the versions of operators that it has, or is going to install.
+        """
         running: dict[Digest, str] = {}  # payloads
         for image in self.images:
-            why = self._used_by(image)
+            why = self._used_by(image) or self._of_version(image)
             if why is not None:
                 self._keep(image, f"used: {why}")
                 if image.kind in RELEASES and image.digest in image.releases:
@@ -216,6 +223,12 @@ class _Rules:
                 if one in self.used.digests:
                     return self.used.digests[one]
         return self._named_by(image)
+
+    def _of_version(self, image: OwnImage) -> str | None:
+        """Return where a cluster has a version of an operator that needs an image; None where it has none."""
+        # `neededBy` is `catalog/package/version`. A version that was built again has other images, which are kept as well.
+        versions = (user.rpartition("/")[2] for user in image.operators)
+        return next((self.used.versions[one] for one in versions if one in self.used.versions), None)
 
     def _named_by(self, image: OwnImage) -> str | None:
         """Return where a cluster names an image by a tag that leads to it now; None where none does."""
@@ -240,7 +253,7 @@ class _Rules:
                     self._keep_digest(repository, digest, f"has the tag {tag}, which no archive brought")
                     # Harbor deletes signatures and attachments with their image, by tag or list (goharbor/harbor,
                     # src/controller/artifact/controller.go, deleteDeeply); elsewhere they would be left without one.
-                    if (subject := _subject_of_tag(tag)) is not None:
+                    if (subject := subject_of_tag(tag)) is not None:
                         self._keep_digest(repository, subject, f"others have attached something to it: {tag}")
             for subject, attached in state.attached.items():
                 if not self.listed[repository].issuperset(attached):
@@ -251,10 +264,12 @@ class _Rules:
 
     def _is_own_list(self, repository: str, tag: str) -> bool:
         """Say whether a tag is that of a list of referrers which has own ones alone: it follows its subject."""
-        found = self.state[repository].listed.get(tag)
-        if found is None or _FALLBACK.fullmatch(tag) is None:
+        state, subject = self.state[repository], subject_of_tag(tag)
+        found = state.listed.get(tag)
+        # oc-mirror gives images a tag of this form. No archive brings a list, and what it lists is attached to its subject.
+        if not found or subject is None or _FALLBACK.fullmatch(tag) is None or state.tags[tag] in self.listed[repository]:
             return False
-        return self.own[repository].issuperset(found)
+        return self.referrers[repository, subject].issuperset(found)
 
     # What follows something that is kept.
 
@@ -329,7 +344,9 @@ class _Rules:
 
     def _follows(self, repository: str, tag: str) -> bool:
         deleted = self.decision.deleted.get(repository, ())
-        return self._is_own_list(repository, tag) and _subject_of_tag(tag) in deleted
+        # Two lists may have the same content, and so one digest: it is deleted where nothing needs it.
+        own = self._is_own_list(repository, tag) and not self.decision.keeps(repository, self.state[repository].tags[tag])
+        return own and subject_of_tag(tag) in deleted
 
     def _unrecorded(self) -> Iterator[str]:
         """Yield the stable tags of images that no record explains: an archive was pushed whose record is not there."""
@@ -385,7 +402,7 @@ def _by_tag(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _subject_of_tag(tag: str) -> Digest | None:
+def subject_of_tag(tag: str) -> Digest | None:
     """Return the image that a tag is about by its form: a list of referrers, or what cosign attaches; None for other tags."""
     found = _FALLBACK.fullmatch(tag) or ATTACHED_TAG.fullmatch(tag)
     return Digest(PREFIX + found[1]) if found else None

@@ -15,7 +15,7 @@ from tests.fakes import registry_profiles, registry_profiles_closed
 from tests.fakes.archives import noise
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
-from tests.fakes.pruned_mirrors import Site, root, weeks
+from tests.fakes.pruned_mirrors import Site, dated, root, weeks
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_profile import Profile, Refusal
 from tests.fakes.servers import docker_registry, require
@@ -129,16 +129,78 @@ def test_the_list_of_referrers_goes_with_its_image(tmp_path):
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
+def two_weeks_of_an_index(source, site, folder):
+    """Push an index, and a newer image instead of it; return the index."""
+    many = index([image([noise(f"{each} of the index", 90)], platform=each) for each in PLATFORMS])
+    source.add_image("org/signed", many, tag="v1")
+    source.add_image("org/signed", image([noise("newer", 200)]), tag="v2")
+    site.push(exported(source, folder / "first", "v1", 1767225600), exported(source, folder / "next", "v2", 1767830400))
+    return many
+
+
+@pytest.mark.parametrize("named", ["itself", *more(["another", "newer"])])
+def test_an_index_under_a_tag_of_oc_mirror_stays(tmp_path, named):
+    """oc-mirror v2 gives an image by digest the tag sha256-DIGEST, as a list of referrers has it; the digest may be the source's.
+
+    openshift/oc-mirror, v2/internal/pkg/operator/local_stored_collector.go
+    """
+    with FakeRegistry() as source, FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        many = two_weeks_of_an_index(source, site, tmp_path)
+        assert many.digest in {one.digest for one in site.plan().deletions}
+        tags = site.repository("org/signed").tags
+        digest = {"itself": many.digest, "another": f"sha256:{'0' * 64}", "newer": tags["v2"]}[named]
+        tags[f"sha256-{digest[7:]}"] = many.digest
+        plan = site.plan()
+        assert (plan.deletions, plan.lists) == ((), {})
+
+
+@pytest.mark.parametrize("when", ["plan", *more(["deletion"])])
+def test_tags_that_the_registry_does_not_list_stop_the_run(tmp_path, when):
+    """An account that may not list gets 404 from some registries, and the tags of others are not known then."""
+    archives = [
+        dated(tmp_path, 1, {"quay.io/org/app:v1": [noise("old", 300)], "quay.io/org/left:v1": [noise("left", 300)]}),
+        dated(tmp_path, 8, {"quay.io/org/app:v2": [noise("new", 300)]}),
+    ]
+    with FakeRegistry() as registry:
+        site = Site(registry, tmp_path)
+        site.push(*archives)
+        left = site.repository("org/left")
+        if when == "deletion":
+            plan, skipped = site.plan(), 1  # the list of the second survey is whole
+        else:
+            skipped = 0
+        registry.fault("GET", "/org/left/tags/list", skip=skipped, status=404, times=9)
+        with pytest.raises(RegistryError, match="list of tags lacks hub-sha256-"):
+            site.run(plan) if when == "deletion" else site.plan()
+        assert root(archives[0], 1) in left.manifests
+
+
+@pytest.mark.parametrize("form", ["sha256-{}.sig", *more(["sha256-{}"])])
+def test_what_is_attached_by_a_tag_while_prune_runs_keeps_its_image(tmp_path, form):
+    with FakeRegistry() as source, FakeRegistry(referrers=False) as registry:
+        site = Site(registry, tmp_path)
+        many = two_weeks_of_an_index(source, site, tmp_path)
+        plan = site.plan()
+
+        def attach():
+            registry.add_image("ocp/org/signed", image([noise("cosign", 100)]), form.format(many.digest[7:]))
+
+        # After the survey: by the trial that shows whether the registry deletes.
+        registry.fault("DELETE", "/hub-airgap-archives/manifests/", status=202, action=attach)
+        registry.fault("HEAD", "/hub-airgap-archives/manifests/sha256:", status=404)
+        result = site.run(plan)
+        assert {one.digest for one in result.spared} == {many.digest, *(each.digest for each in many.manifests)}
+        assert many.digest in site.repository("org/signed").manifests
+
+
 @pytest.mark.parametrize("order", ["neither", *more(["parents", "children", "accepted"])])
 def test_an_index_and_its_manifests(tmp_path, order):
     """A registry may want either first; where it deletes the index in no order, or only says so, its manifests stay."""
-    many = index([image([noise(f"{each} of the index", 90)], platform=each) for each in PLATFORMS])
-    children = {each.digest for each in many.manifests}
     with FakeRegistry() as source, FakeRegistry() as registry:
-        source.add_image("org/signed", many, tag="v1")
-        source.add_image("org/signed", image([noise("newer", 200)]), tag="v2")
         site = Site(registry, tmp_path)
-        site.push(exported(source, tmp_path / "first", "v1", 1767225600), exported(source, tmp_path / "next", "v2", 1767830400))
+        many = two_weeks_of_an_index(source, site, tmp_path)
+        children = {each.digest for each in many.manifests}
         plan = site.plan()
         assert plan.deletions[0].digest == many.digest, "the index first"
         stored = site.repository("org/signed").manifests

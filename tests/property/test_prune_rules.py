@@ -8,6 +8,7 @@ manifests without tag and parent, as Quay and zot do.
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -108,7 +109,7 @@ class World:
         if not self.stored[repository]:
             return
         one = chance.choice(sorted(self.stored[repository]))
-        match chance.randrange(5 if self.losing else 4):
+        match chance.randrange(6 if self.losing else 5):
             case 0:
                 self.tags[repository]["theirs"] = one
             case 1:
@@ -124,6 +125,9 @@ class World:
             case 3:
                 self.tags[repository]["v1"] = one  # a tag of ours, moved
             case 4:
+                # As oc-mirror names images by the digest of their source.
+                self.tags[repository][f"sha256-{chance.choice(sorted(self.stored[repository]))[7:]}"] = one
+            case 5:
                 self.delete(repository, one)  # a part of an archive is lost
 
     def install(self):
@@ -148,9 +152,14 @@ class World:
                 dict(self.tags[name]),
                 {one: named for one, named in self.foreign.items() if one in self.stored[name]},
                 {one: tuple(each) for one, each in self.referrers[name].items()},
+                {tag: self.documents[one].children for tag, one in self.tags[name].items() if self.is_listing(tag, one)},
             )
             for name in REPOSITORIES
         }
+
+    def is_listing(self, tag, one):
+        """Say whether a tag has the form of a list of referrers, and leads to an index."""
+        return re.fullmatch("sha256-[0-9a-f]{64}", tag) and one in self.documents and self.documents[one].children
 
     # The model.
 
@@ -188,6 +197,8 @@ class World:
                 path = f"registry.example/else/{name.rpartition('/')[2]}:{tag}"
                 if not explained or path in self.names:
                     found |= {(name, one) for one in self.below(root)}
+                if re.fullmatch("sha256-[0-9a-f]{64}", tag):  # what is attached to an image goes with it on Harbor
+                    found |= {(name, one) for one in self.below(Digest(f"sha256:{tag[7:]}"))}
             for subject in self.referrers[name]:
                 found |= {(name, one) for one in self.below(subject)}
             for one in self.used:

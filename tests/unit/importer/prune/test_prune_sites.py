@@ -21,6 +21,7 @@ from importer.prune.usage import images_in, read_cluster
 from importer.prune.wanted import Policy, RepositoryState, Used, decide
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_kinds import Served
+from tests.samples import more
 
 INDEX, APP = "ocp/redhat/index", "ocp/op/bundle"
 GROUP = f"catalog {INDEX}:v4.18"
@@ -226,6 +227,50 @@ def test_what_nothing_runs_now_counts_too(tmp_path):
             cluster.put(body | json.loads(text.replace("{0}", name)))
         found = read_cluster(cluster.kubeconfig(tmp_path))
         assert wanted <= found.digests.keys()
+
+
+OPERATORS = {"apiVersion": "operators.coreos.com/v1alpha1"}
+PLACED = {"name": "x", "namespace": "openshift-marketplace"}
+PLANNED = {"clusterServiceVersionNames": ["other.v2", "tool.v1"]}
+# Objects that name a version and no digest. The steps of an InstallPlan lie in a ConfigMap.
+VERSIONS = {
+    "csv": OPERATORS | {"kind": "ClusterServiceVersion", "metadata": PLACED | {"name": "tool.v1"}},
+    "waits": OPERATORS | {"kind": "InstallPlan", "metadata": PLACED, "spec": PLANNED, "status": {"phase": "RequiresApproval"}},
+    "no phase": OPERATORS | {"kind": "InstallPlan", "metadata": PLACED, "spec": PLANNED},
+    "extension": {
+        "apiVersion": "olm.operatorframework.io/v1",
+        "kind": "ClusterExtension",
+        "metadata": {"name": "x"},
+        "status": {"install": {"bundle": {"name": "tool.v1", "version": "1.0.0"}}},
+    },
+    "starts": OPERATORS | {"kind": "Subscription", "metadata": PLACED, "spec": {"startingCSV": "tool.v1"}},
+    "goes to": OPERATORS | {"kind": "Subscription", "metadata": PLACED, "status": {"currentCSV": "tool.v1"}},
+}
+
+
+def used_versions(tmp_path, *bodies):
+    with FakeCluster() as cluster:
+        for body in bodies:
+            cluster.put(body)
+        found = read_cluster(cluster.kubeconfig(tmp_path))
+        return Used(found.digests, found.names, found.versions)
+
+
+@pytest.mark.parametrize("what", ["waits", "extension", *more(sorted(VERSIONS.keys() - {"waits", "extension"}))])
+def test_all_images_of_a_version_that_is_installed_or_waits_for_approval_stay(tmp_path, what):
+    first, second = week(1), week(2)
+    of_version = dataclasses.replace(first.images[1], operators=("index/tool/tool.v1",))
+    known, state = site(dataclasses.replace(first, images=(first.images[0], of_version)), second)
+    assert gone(known, state) == everything(first)
+    used = used_versions(tmp_path, VERSIONS[what])
+    assert gone(known, state, used) == everything(first) - {of_version.digest}
+
+
+def test_a_version_that_was_replaced_is_not_kept_by_what_is_left_of_it(tmp_path):
+    """An InstallPlan that was carried out stays in the cluster, and so does the start of a Subscription."""
+    done = VERSIONS["waits"] | {"status": {"phase": "Complete"}}
+    started = VERSIONS["starts"] | {"status": {"installedCSV": "tool.v2", "currentCSV": "tool.v2"}}
+    assert set(used_versions(tmp_path, done, started).versions) == {"tool.v2"}
 
 
 def plan_of(deleted, **changed):
