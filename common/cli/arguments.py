@@ -93,6 +93,8 @@ class Group(_Helped, TyperGroup):
 
     def _replaced(self, ctx: Any, args: list[str], known: set[str]) -> list[str]:
         first = args[0].partition("=")[0]
+        if args[0] in ("--version", *HELP):  # these end the program, and whatever follows them has no effect
+            return args[:1]
         if first in self.commands or first in known or args[0] in ("--", "-"):
             return args
         from common.cli import habits, lines
@@ -206,14 +208,13 @@ class _Line:
             elif said not in _FALSE and (name, said) != ("--dry-run", "none"):
                 raise UsageError(f"{name}={value}: the option has no value", hint=f"Wanted: {name}, or nothing.")
         elif value is not None:
-            self.arguments.append(f"{name}={value}")
+            self.arguments.append(f"{name}={_leveled(name, value)}")
         elif not args or _is_option(args[0]):
             # click takes the next option as the value, and reports that one as missing.
             where = f" before {args[0].partition('=')[0]}" if args else ""
             raise UsageError(f"{name}: the value is missing{where}", hint=self._wanted(option))
         else:
-            self.arguments += [name, *args[:1]]
-            del args[:1]
+            self.arguments += [name, _leveled(name, args.pop(0))]
         if name == "--since":
             _refuse_date(self.arguments[-1].removeprefix("--since="))
 
@@ -263,6 +264,7 @@ class _Line:
     def _write(self, row: Habit, value: str) -> None:
         target, _, template = row.counterpart.partition(" ")
         if target.startswith("-"):
+            value = _leveled(target, value) if value else value
             self.arguments.append(f"{target}={template.replace(row.takes, value)}" if template else target)
         else:
             self._imageset = len(self.arguments) if target == "IMAGESET" else None
@@ -521,6 +523,15 @@ def _relative(text: str) -> str:
             f"{text}: relative, and there is a /{first}", hint=f"Wanted: file:///{found[1]}, or ./{found[1]} for one here."
         )
     return found[1]
+
+
+def _leveled(name: str, value: str) -> str:
+    """Return the value of an option; a level of a log that only other tools have, such as `warn`, by its name here."""
+    if name != "--log-level" or value in ("debug", "info", "warning", "error"):
+        return value
+    from common.cli.habit import level_of
+
+    return level_of(value)
 
 
 def _refuse_date(text: str) -> None:

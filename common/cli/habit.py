@@ -59,6 +59,19 @@ class Habit:
         return f"{value}{self.unit}" if value.isdecimal() else value
 
 
+# Levels of logs of other tools: oc-mirror (`--log-level trace`), zarf (`warn`), logrus (`fatal`, `panic`), oc (`--loglevel 0` to 10).
+_LEVELS = {"warn": "warning", "trace": "debug", "fatal": "error", "panic": "error", "critical": "error"}
+_LEAST_LEVEL_OF_DEBUG = 4  # of klog: from here on requests are shown
+
+
+def level_of(text: str) -> str:
+    """Return the level of a log that a word or a number of another tool means; other words as they are."""
+    plain = text.lower()
+    if plain.isdecimal():
+        return "debug" if int(plain) >= _LEAST_LEVEL_OF_DEBUG else "info" if int(plain) else "warning"
+    return _LEVELS.get(plain, plain)
+
+
 MIRROR1, MIRROR2, MIRRORS = "oc-mirror v1", "oc-mirror v2", "oc-mirror"
 OC, SKOPEO, PODMAN, HAULER, ZARF, IMGPKG = "oc", "skopeo", "podman", "hauler", "zarf", "imgpkg"
 CRANE, REGCTL = "crane", "regctl"
@@ -67,6 +80,7 @@ _PROGRAM = "PROGRAM"  # in a row: the program that was typed
 SELECTING = "list plan create"
 MOVING = "plan create push deploy"
 CLUSTER = "apply deploy render"
+CLUSTER_ALONE = "undo status doctor operators install"  # these ask no registry for an account
 
 
 def works(

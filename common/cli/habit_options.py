@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.cli.habit import (
     CLUSTER,
+    CLUSTER_ALONE,
     EXPORT,
     IMGPKG,
     IMPORT,
@@ -107,9 +108,9 @@ OPTIONS: tuple[Habit, ...] = (
     # The defaults.
     always("--v2", "there is one version", MIRROR2),
     always(
-        "--continue-on-error --skip-missing",
+        "--continue-on-error --skip-missing --keep-going",
         "problems are listed, with exit status 3; --strict is the opposite",
-        MIRROR1,
+        "oc-mirror v1, oc, skopeo",
         where=MOVING,
     ),
     always("--strict-archive", "no volume is ever larger than --volume-size", MIRROR2, where=EXPORT),
@@ -120,6 +121,7 @@ OPTIONS: tuple[Habit, ...] = (
         where=MOVING,
     ),
     always("--insecure-policy", "no policy.json is read", SKOPEO),
+    always("--disable-content-trust", "no notary is asked", "podman, docker"),
     # Words for the same thing at another place.
     needless(
         "-c --config",
@@ -129,9 +131,9 @@ OPTIONS: tuple[Habit, ...] = (
         where=IMPORT,
     ),
     instead(
-        "--from",
+        "--from --from-dir",
         "hub-import push DIR --registry HOST",
-        MIRRORS,
+        "oc-mirror, oc",
         takes="DIR",
         where=SELECTING,
         why="a release image: --release-image REF",
@@ -145,16 +147,29 @@ OPTIONS: tuple[Habit, ...] = (
         why="the mirror is named on the other side",
     ),
     instead(
-        "--to --to-repo --registry-url --dest-registry",
+        "--to --to-repo --registry-url --dest-registry --destination --target --mirror --host --url --reg -r",
         "--registry HOST",
-        "oc, zarf, imgpkg, skopeo",
+        "oc, zarf, imgpkg, skopeo, several",
         takes="HOST",
         where=IMPORT,
     ),
-    instead("--tar --file -i --input --filename -f", "ARCHIVE", "imgpkg, podman, hauler, oc apply", takes="FILE", where=IMPORT),
+    instead(
+        "--tar --file -i --input --filename -f -k --kustomize --archive",
+        "ARCHIVE",
+        "imgpkg, podman, hauler, oc apply",
+        takes="FILE",
+        where=IMPORT,
+    ),
     instead("-i", "--image REF", "imgpkg", takes="REF", where=SELECTING),
     instead("-b --bundle", "--image REF", "imgpkg", takes="REF", where=SELECTING, why="a catalog: --catalog REF"),
     instead("--dir --to-tar --to-manifests", "--output DIR", "oc, imgpkg", takes="DIR", where=EXPORT),
+    instead(
+        "--output-dir --outdir --out --destination --dest-dir --target-dir --target -C",
+        "--output DIR",
+        "several",
+        takes="DIR",
+        where=EXPORT,
+    ),
     instead("--output", "hub-export create --output DIR", OC, where=f"{IMPORT}/push {IMPORT}/deploy {IMPORT}/apply"),
     instead(
         "--catalog --catalogs --package --image",
@@ -192,20 +207,19 @@ OPTIONS: tuple[Habit, ...] = (
     instead("--max-nested-paths", "--max-path-components N", MIRRORS, takes="N", where=IMPORT, why="N counts the prefix, too"),
     instead("--max-nested-paths --max-components", "hub-import push --max-path-components N", MIRRORS, takes="N", where=EXPORT),
     instead(
-        "--max-per-registry --max-registry --parallel-images --parallel-layers --concurrency --oci-concurrency",
+        "--max-per-registry --max-registry --parallel-images --parallel-layers --concurrency --oci-concurrency "
+        "--image-parallel-copies",
         "--jobs N",
-        "oc, oc-mirror v2, imgpkg, zarf",
+        "oc, oc-mirror v2, imgpkg, zarf, skopeo",
         takes="N",
         why="for both; it adapts below that",
     ),
-    instead(
-        "--loglevel --verbosity", "--log-level LEVEL", "oc-mirror, regctl", takes="LEVEL", why="debug, info, warning or error"
-    ),
-    instead("--verbose -v", "--log-level info", "oc-mirror, oc, skopeo", why="or debug; the version is --version"),
+    works("--loglevel --verbosity", "--log-level LEVEL", "oc, regctl", takes="LEVEL", why="a number from 4 on is debug"),
+    instead("--verbose -v --v", "--log-level info", "oc-mirror, oc, skopeo", why="or debug; the version is --version"),
     instead("--log-format", "--progress json", ZARF, takes="FORMAT"),
     instead("--no-color", "NO_COLOR=1", ZARF, why="it is read from the environment"),
     instead(
-        "--archive-size --chunk-size",
+        "--archive-size --archiveSize --chunk-size",
         "--volume-size SIZE",
         "oc-mirror, hauler",
         takes="SIZE",
@@ -246,10 +260,17 @@ OPTIONS: tuple[Habit, ...] = (
         takes="SCOPE",
         where=f"{IMPORT}/apply {IMPORT}/deploy {IMPORT}/render",
     ),
-    instead("--remove-signatures", "--signatures ignore", "oc-mirror v2, skopeo", where=SELECTING),
+    instead("--remove-signatures --oci-insecure-signature-policy", "--signatures ignore", "oc-mirror, skopeo", where=SELECTING),
+    instead(
+        "--remove-signatures --oci-insecure-signature-policy",
+        "hub-export create --signatures ignore",
+        "oc-mirror, skopeo",
+        where=IMPORT,
+        why="an import pushes what the archive has",
+    ),
     instead("--cosign-signatures", "--signatures carry", IMGPKG, where=SELECTING, why="the default"),
     instead(
-        "--signing-key --sign-by --sign-by-sigstore-private-key --sign-by-sigstore",
+        "--signing-key --sign-by --sign-by-sigstore-private-key --sign-by-sigstore --sign-by-sq-fingerprint",
         "--sign KEY",
         "zarf, skopeo",
         takes="KEY",
@@ -281,6 +302,26 @@ OPTIONS: tuple[Habit, ...] = (
     ),
     instead("--print-mirror-instructions", "hub-import render", OC, where=IMPORT),
     # Of kubectl and oc.
+    instead(
+        "--cluster --user --server --as --as-group --as-uid --client-certificate --client-key --tls-server-name",
+        "--context NAME",
+        "oc, kubectl",
+        takes="VALUE",
+        where=f"{CLUSTER} {CLUSTER_ALONE} probe",
+        why="the kubeconfig has the address and the account; oc login writes it",
+    ),
+    instead(
+        "--token --username --password -u -p",
+        "--kubeconfig FILE",
+        OC,
+        where=CLUSTER_ALONE,
+        why="oc login writes it; a secret in arguments is visible in the process list",
+        secret=True,
+    ),
+    instead(
+        "--request-timeout", "--timeout DURATION", "oc, kubectl", takes="DURATION", where=f"{CLUSTER} {CLUSTER_ALONE}", unit="s"
+    ),
+    needless("-A --all-namespaces", "all namespaces are looked at", "oc, kubectl", where=f"{CLUSTER} {CLUSTER_ALONE}"),
     needless(
         "-n --namespace",
         "the namespaces are those of OLM, and of the operators",
@@ -315,6 +356,7 @@ OPTIONS: tuple[Habit, ...] = (
         why="a password in arguments is visible in the process list",
         secret=True,
     ),
+    instead("--secret", "--password-stdin", PODMAN, takes="NAME", where="login", why="podman's secrets are not read"),
     absent("--get-login", "the file of credentials, which login names, has the accounts", PODMAN, where="login"),
     instead("--compat-auth-file", "--authfile FILE", PODMAN, takes="FILE"),
     instead(
@@ -359,6 +401,15 @@ OPTIONS: tuple[Habit, ...] = (
         MIRRORS,
     ),
     needless("--all-tags", "every image of the archive has its tags", PODMAN),
+    absent("--additional-tag --append-suffix", "images keep their names and tags", SKOPEO, takes="TAG"),
+    absent(
+        "--src-daemon-host --dest-daemon-host --src-shared-blob-dir --dest-shared-blob-dir --s3-source-bucket",
+        "images come from registries, OCI layouts and archives",
+        "skopeo, oc image mirror",
+        takes="PLACE",
+    ),
+    needless("--user-agent-prefix", "requests name hub-airgap", SKOPEO, takes="TEXT"),
+    needless("--multi-image-archive -m --uncompressed", "an archive has all images, with their layers as they are", PODMAN),
     needless(
         "--skip-mount --skip-multiple-scopes --force --overwrite --force-compression --compress "
         "--dest-compress --dest-decompress --dest-compress-format --dest-compress-level "
@@ -386,7 +437,7 @@ OPTIONS: tuple[Habit, ...] = (
         "oc-mirror v1, zarf",
     ),
     absent(
-        "--policy --secure-policy --registries.d --sign-passphrase-file --sign-identity",
+        "--policy --secure-policy --registries.d --sign-passphrase-file --passphrase-file --sign-identity",
         "signatures of images are carried, and verified by the nodes; --signatures require asks that there are some",
         "oc-mirror v2, skopeo",
         takes="FILE",

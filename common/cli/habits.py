@@ -12,7 +12,23 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from common.cli.habit import EXPORT, HAULER, IMPORT, MIRROR1, MIRRORS, OC, SELECTING, ZARF, Habit, Way, absent, instead, works
+from common.cli.habit import (
+    EXPORT,
+    HAULER,
+    IMPORT,
+    MIRROR1,
+    MIRRORS,
+    OC,
+    PODMAN,
+    SELECTING,
+    ZARF,
+    Habit,
+    Way,
+    absent,
+    instead,
+    level_of,
+    works,
+)
 from common.cli.habit_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -48,6 +64,7 @@ COMMANDS: tuple[Habit, ...] = (
     instead("store/info package/inspect package/list bundle/inspect", f"{IMPORT} inspect", "hauler, zarf"),
     instead("registry/login auth/login", "PROGRAM login", "helm, regctl, crane"),
     instead("registry/logout auth/logout", "podman logout", "helm, regctl, crane", why="the file of credentials is the same"),
+    instead("image/prune system/prune", f"{IMPORT} prune --registry HOST", PODMAN, why="it plans what nothing needs"),
     absent(
         "image/info image/inspect image/extract image/append image/serve image/ls image/tags image/delete",
         "single images are the work of oc, skopeo and podman",
@@ -85,14 +102,30 @@ COMMANDS: tuple[Habit, ...] = (
         "skopeo, crane, regctl",
         why="a catalog's content: hub-export list --catalog REF",
     ),
+    instead("search find show", f"{EXPORT} list --catalog REF", "podman, dnf", where=EXPORT),
+    instead("check validate test", f"{IMPORT} verify", "crane, several", where=IMPORT),
+    instead("check validate lint test", f"{EXPORT} plan", "several", where=EXPORT, why="an image set is checked first"),
+    instead("fetch download get-images", f"{EXPORT} create", "several"),
+    instead("upload publish", f"{IMPORT} push", "several"),
+    instead(
+        "rollback revert restore reset uninstall deinstall undeploy unapply",
+        f"{IMPORT} undo",
+        "helm, oc, several",
+        why="it brings the cluster back to how it was before the first apply",
+    ),
+    instead("wait watch rollout", f"{IMPORT} status", OC, why="apply and deploy wait for the cluster"),
+    instead("scan", "PROGRAM sbom", "podman, trivy", why="packages and licences by the SBOMs of images"),
+    instead("man", "--help", "hub-airgap 0.1", why="manual pages are installed, too: man PROGRAM"),
     absent(
-        "tag manifest config digest blob index artifact validate append mutate rebase flatten images search ps run exec "
-        "auth tools",
+        "resume continue retry restart redeploy rerun", "the same command, run again, continues where it stopped", "several"
+    ),
+    absent(
+        "tag manifest config digest blob index artifact append mutate rebase flatten images search ps run exec auth tools",
         "single images and registries are the work of skopeo, podman and crane",
         "skopeo, podman, crane, regctl",
     ),
     instead(
-        "delete unused rm remove rmi",
+        "delete unused rm remove rmi cleanup clean gc purge",
         f"{IMPORT} prune --registry HOST",
         "oc-mirror, skopeo, hauler",
         why="it plans what no archive and no cluster needs, and deletes it with --plan",
@@ -113,8 +146,10 @@ def meant(name: str, value: str | None, args: list[str], program: str, command: 
     is_selecting = program == EXPORT and command in SELECTING.split()
     if name in ("-f", "--filename") and is_selecting and (value or following).endswith((".yaml", ".yml")):
         return "-c", value
+    if name in ("--loglevel", "--verbosity") and (value or following).isdecimal():
+        return name, level_of(value if value is not None else args.pop(0))
     # `-v 4`, as oc takes it, and `--dest-tls-verify false`: the word is no archive.
-    is_level = name in ("-v", "--verbose") and following.isdecimal()
+    is_level = name in ("-v", "--v", "--verbose") and following.isdecimal()
     if is_level or (
         following.lower() in ("true", "false") and any(row.counterpart == "--insecure HOST" for row in all_named(name))
     ):
@@ -154,6 +189,8 @@ def nearest(typed: str, known: Collection[str]) -> str | None:
     for name in known:
         if _plain(name) == plain:
             return name
+    # `--no-strict` and `undeploy` are two edits from their opposites.
+    known = [name for name in known if _denies(name) == _denies(typed)]
     longest = 1 if len(plain) < _SHORT else 2
     close = sorted((_edits(plain, _plain(name), longest + 1), name) for name in known if len(_plain(name)) > 2)  # noqa: PLR2004
     if close and close[0][0] <= longest:
@@ -164,6 +201,12 @@ def nearest(typed: str, known: Collection[str]) -> str | None:
 
 
 _SHORT, _LEAST = 8, 4  # letters
+_DENYING = ("no", "un", "de", "dis", "re", "skip")
+
+
+def _denies(name: str) -> str:
+    """Return the first letters of a word that may turn its meaning round, or repeat it; empty without them."""
+    return next((each for each in _DENYING if _plain(name).startswith(each)), "")
 
 
 def _plain(name: str) -> str:

@@ -38,6 +38,8 @@ _SHARED = frozenset(
 _MORE = {IMPORT: frozenset({"--registry", "--yes", "--key", "--max-path-components", "--timeout", "--kubeconfig", "--context"})}
 _PATHS = re.compile(r"(?:file|dir|oci|oci-archive|docker-archive):(?://(?:localhost(?=/))?)?(.*)", re.IGNORECASE | re.DOTALL)
 _REGISTRY = re.compile(r"(?:docker|registry|https?|oci)://(.*)", re.IGNORECASE | re.DOTALL)
+# `redhat/redhat-operator-index:v4.18`: an image without its registry, which is no directory.
+_TAGGED = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9._-]+)*(?::[\w.-]+|@sha256:[0-9a-f]{64})", re.ASCII)
 # What the first reference of a line is, by the first words that were typed. All others name an image.
 _RELEASES, _CATALOGS = ("release", "adm release"), ("catalog", "adm catalog")
 
@@ -178,7 +180,7 @@ def _sort(parts: _Parts, text: str) -> None:
         parts.directories.append(_path(text))
     elif text.endswith((".yaml", ".yml")):
         parts.imageset = parts.imageset or text
-    elif is_reference(plain) and not Path(text).exists():
+    elif (is_reference(plain) or _TAGGED.fullmatch(plain)) and not Path(text).exists():
         parts.references.append(plain)
     elif "/" in text or Path(text).exists() or text.endswith((".tar", ".zst", ".gz")):
         parts.directories.append(text)

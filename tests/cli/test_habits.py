@@ -74,7 +74,7 @@ def places(row, name):
             takes |= target == "ARCHIVE…" and "archive" in known
             plain, _, value = name.partition("=")
             format_ = "json" if row.way is Way.WORKS else "yaml"
-            shown = value or {"FORMAT": format_, "N": "3", "OS": "linux", "WHICH": "*"}.get(row.takes, row.takes)
+            shown = value or {"FORMAT": format_, "LEVEL": "info", "N": "3", "OS": "linux", "WHICH": "*"}.get(row.takes, row.takes)
             for each in habits.options_named(plain, program, command, shown):
                 fits = each.way is not Way.WORKS or takes
                 if each is row and fits and (plain not in known or plain == "--insecure"):
@@ -195,6 +195,12 @@ def test_the_other_programs_commands_are_all_in_the_table():
         (f"{IMPORT} push d docker://{REGISTRY} --dest-tls-verify true", f"{IMPORT} push d --registry docker://{REGISTRY}"),
         (f"{EXPORT} create -f isc.yaml -o d", f"{EXPORT} create isc.yaml --output d"),
         (f"{EXPORT} plan --filename=isc.yml", f"{EXPORT} plan isc.yml"),
+        (f"{EXPORT} plan isc.yaml --log-level trace", f"{EXPORT} plan isc.yaml --log-level debug"),
+        (f"{EXPORT} plan isc.yaml --log-level=WARN", f"{EXPORT} plan isc.yaml --log-level warning"),
+        (f"{EXPORT} plan isc.yaml --loglevel=9", f"{EXPORT} plan isc.yaml --log-level debug"),
+        (f"{IMPORT} status --loglevel 2", f"{IMPORT} status --log-level info"),
+        (f"{IMPORT} status --verbosity warn", f"{IMPORT} status --log-level warning"),
+        (f"{EXPORT} create isc.yaml file://d --disable-content-trust --keep-going", f"{EXPORT} create isc.yaml --output d"),
     ],
 )  # fmt: skip
 def test_a_line_of_another_tool_is_the_same_as_ours(line, same, tmp_path):
@@ -331,6 +337,19 @@ WHOLE = [
         "hub-import delete --delete-yaml-file f docker://r.example/ocp",
         "Wanted: hub-import prune --registry r.example/ocp; it plans what no archive and no cluster needs, and deletes it with --plan",
     ),
+    # An image without its registry is no directory.
+    ("hub-export adm catalog mirror redhat/index:v4.18 file:///index", "Wanted: hub-export create --catalog redhat/index:v4.18 --full --output /index"),
+    ("hub-export catalog mirror redhat/index:v4.18 r.example:5000/olm", "Wanted: hub-export create --catalog redhat/index:v4.18 --full --output DIR, then hub-import push DIR --registry r.example:5000/olm"),
+    ("hub-export create -c isc.yaml file://d --oci-insecure-signature-policy", "Command: hub-export create isc.yaml --signatures ignore --output d"),
+    ("hub-export create isc.yaml --archiveSize 4 --output-dir d", "Command: hub-export create isc.yaml --volume-size 4GiB --output d"),
+    ("hub-export create isc.yaml -o d --image-parallel-copies 3 --v=9", "Command: hub-export create isc.yaml --output d --jobs 3 --log-level info"),
+    ("hub-import push d -r r.example", "Command: hub-import push d --registry r.example"),
+    ("hub-import status --request-timeout 5 -A --as admin", "--as: Wanted: --context NAME; the kubeconfig has the address and the account; oc login writes it."),
+    ("hub-import system prune", "Wanted: hub-import prune --registry HOST; it plans what nothing needs."),
+    ("hub-import validate d", "Wanted: hub-import verify d"),
+    ("hub-export validate isc.yaml", "Wanted: hub-export plan isc.yaml; an image set is checked first"),
+    ("hub-import upload d r.example:5000", "Wanted: hub-import push d --registry r.example:5000"),
+    ("hub-import uninstall", "Wanted: hub-import undo; it brings the cluster back to how it was before the first apply."),
     ("hub-export image info q.io/a/b:1", "Single images are the work of oc, skopeo and podman."),
 ]  # fmt: skip
 
@@ -378,6 +397,31 @@ def test_no_word_of_another_tool_is_answered_with_a_word_that_looks_like_it():
             assert {name: other for name, other in near.items() if other and not other.startswith(name)} == {}
     for name in ("--retry", "--retry-backoff", "--quite-new", "--verbosity", "--tls", "--workdir", "--arches", "--creds-file"):
         assert nearest(name, list(options_of(EXPORT, "create"))) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "opposite"),
+    [
+        (EXPORT, "create isc.yaml -o d --no-strict", "--strict"),
+        (IMPORT, "deploy d --registry r.example --no-dry-run", "--dry-run"),
+        (IMPORT, "deploy d --registry r.example --pull-test", "--no-pull-test"),
+        (IMPORT, "undeploy", "import deploy"),
+        (IMPORT, "redeploy d", "import deploy"),
+        (IMPORT, "uninstall", "import install"),
+        (EXPORT, "lint isc.yaml", "export list"),
+    ],
+)
+def test_a_word_that_denies_another_is_not_taken_for_its_misspelling(program, words, opposite, capsys):
+    code, _, err = typed(capsys, program, *words.split())
+    assert code == 2
+    assert "Did you mean" not in err
+    assert not re.search(rf"(?<!\S){opposite}(?!\S)", err), err
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_follows_the_version_has_no_effect(program, capsys):
+    """`oc version --short`: typer draws a frame around "No such option"."""
+    assert typed(capsys, program, "--version", "--short") == typed(capsys, program, "--version")
 
 
 def test_a_letter_too_few_or_two_exchanged_still_find_the_option():
