@@ -59,7 +59,7 @@ class Habit:
         return f"{value}{self.unit}" if value.isdecimal() else value
 
 
-# Levels of logs of other tools: oc-mirror (`--log-level trace`), zarf (`warn`), logrus (`fatal`, `panic`), oc (`--loglevel 0` to 10).
+# Levels of logs of other tools: oc-mirror (`trace`), zarf (`warn`), logrus (`fatal`, `panic`), oc (`--loglevel 0` to `10`).
 _LEVELS = {"warn": "warning", "trace": "debug", "fatal": "error", "panic": "error", "critical": "error"}
 _LEAST_LEVEL_OF_DEBUG = 4  # of klog: from here on requests are shown
 
