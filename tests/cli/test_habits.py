@@ -74,7 +74,9 @@ def places(row, name):
             takes |= target == "ARCHIVE…" and "archive" in known
             plain, _, value = name.partition("=")
             format_ = "json" if row.way is Way.WORKS else "yaml"
-            shown = value or {"FORMAT": format_, "LEVEL": "info", "N": "3", "OS": "linux", "WHICH": "*"}.get(row.takes, row.takes)
+            shown = value or {"FORMAT": format_, "LEVEL": "info", "N": "3", "OS": "linux", "WHICH": "*"}.get(
+                row.takes, row.takes
+            )
             for each in habits.options_named(plain, program, command, shown):
                 fits = each.way is not Way.WORKS or takes
                 if each is row and fits and (plain not in known or plain == "--insecure"):
