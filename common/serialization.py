@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from common import decoding
-from common.errors import UsageError, boundary
+from common.errors import ContentError, UsageError, boundary
 from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader, is_text
 from common.text import is_visible, visible_json
 
@@ -459,3 +459,11 @@ def pretty_json(document: Any) -> bytes:
     """Return JSON for files that a person opens: UTF-8, keys sorted, two-space indent, hidden characters as escapes."""
     plain = msgspec.to_builtins(document)
     return visible_json(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def bounded_json(document: Any, limit: int, what: str, hint: str) -> bytes:
+    """Return `pretty_json` of what is read again within `limit` bytes. Raises ContentError above it, before it is written."""
+    raw = pretty_json(document)
+    if len(raw) > limit:
+        raise ContentError(f"the {what} would have {len(raw)} bytes; the limit for reading it is {limit}", hint=hint)
+    return raw

@@ -14,7 +14,7 @@ from common.errors import UsageError
 from common.files import read_limited
 from common.oci.image import Platform
 from common.openshift.openshift_release import parse_release
-from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+from common.serialization import UNDECODABLE, bounded_json, decode_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,8 +76,8 @@ _HEADER = msgspec.json.Decoder(_Header)
 
 
 def encode(profile: TargetProfile) -> bytes:
-    """Return the bytes of a profile."""
-    return pretty_json(profile)
+    """Return the bytes of a profile. Raises ContentError for one that is too large to be read."""
+    return bounded_json(profile, MAX_SIZE, "target profile", "Write it without the cluster: --no-cluster.")
 
 
 def load(path: Path) -> TargetProfile:

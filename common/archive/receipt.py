@@ -17,7 +17,7 @@ from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, UsageError
 from common.files import read_limited
 from common.oci.image import Digest, digest_of, parse_digest
-from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+from common.serialization import UNDECODABLE, bounded_json, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +64,8 @@ def make(
 
 
 def encode(receipt: Receipt) -> bytes:
-    """Return the bytes of a receipt."""
-    return pretty_json(receipt)
+    """Return the bytes of a receipt. Raises ContentError for one that is too large to be read."""
+    return bounded_json(receipt, MAX_SIZE, "receipt", "Name archives: each receipt then has fewer blobs.")
 
 
 def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:

@@ -27,7 +27,7 @@ from common.errors import ContentError, UsageError
 from common.files import read_limited
 from common.oci.image import Digest, parse_digest
 from common.oci.reference import Reference
-from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+from common.serialization import UNDECODABLE, bounded_json, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -141,8 +141,8 @@ def _graph_bases(releases: Sequence[ReleaseRecord]) -> Iterator[str]:
 
 
 def encode(request: ReRequest) -> bytes:
-    """Return the bytes of a re-request."""
-    return pretty_json(request)
+    """Return the bytes of a re-request. Raises ContentError for one that is too large to be read."""
+    return bounded_json(request, MAX_SIZE, "re-request", "Export the archive again: most of it is missing.")
 
 
 def load(path: Path) -> ReRequest:

@@ -14,7 +14,7 @@ from common.errors import ArchiveError, ContentError, UsageError
 from common.files import read_limited
 from common.oci.image import Digest, digest_of, parse_digest
 from common.oci.reference import is_repository
-from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+from common.serialization import UNDECODABLE, bounded_json, decode_bounded
 from importer.prune.wanted import users_of
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ _DECODER = msgspec.json.Decoder(PrunePlan)
 
 
 def encode(plan: PrunePlan) -> bytes:
-    """Return the bytes of a plan."""
-    return pretty_json(plan)
+    """Return the bytes of a plan. Raises ContentError for one that is too large to be read."""
+    return bounded_json(plan, MAX_SIZE, "plan", "Delete in steps: --keep-last with a larger number first.")
 
 
 def load(path: Path) -> PrunePlan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,7 +41,8 @@ MEDIA_TYPE = f"{ARTIFACT_TYPE}+json"
 EMPTY = b"{}"  # the empty descriptor of the OCI image specification 1.1, *Guidance for an Empty Descriptor*
 MAX_LAYER = MAX_SIZE  # bytes as stored; of real inventories a tenth of what they have
 _MAX_HEAD = 64 * 1024
-_MAX_FILES = 16  # of a layer; a later version may add some
+_MAX_FILES = 16  # of a layer, with the end of its tar; a later version may add some
+_MAX_SIGNATURES = 10  # that are written: most archives have one
 _HEAD = "record.json"
 _END = bytes(1024)  # of a tar
 _TAG = re.compile(r"(archive|pruned)-([0-9a-f]{64})((?:\.n[1-9][0-9]{0,4})?(?:\.host)?(?:\.source)?)", re.ASCII)
@@ -156,7 +158,7 @@ def _tar(head: RecordHead, inventory: Packed, signatures: Iterable[bytes]) -> It
     yield from inventory.parts()
     yield bytes(padding(inventory.size))
     # Several: a file next to the inventory may be foreign, and the copies in the volumes be right (common/archive/discover.py).
-    for number, signature in enumerate(dict.fromkeys(signatures)):
+    for number, signature in enumerate(islice(dict.fromkeys(signatures), _MAX_SIGNATURES)):
         name = f"{inventory_file.SIGNATURE_NAME}{f'.{number}' if number else ''}"
         yield entry_header(name, len(signature)) + padded(signature)
     yield _END

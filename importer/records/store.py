@@ -87,7 +87,10 @@ class RecordStore:
         """Write a record, in the first form that the registry takes; return it under its tag."""
         layer = document.encode_layer(head, inventory, signatures)
         if len(layer.content) > MAX_LAYER:
-            raise ContentError(f"the record has {len(layer.content)} bytes; the limit is {MAX_LAYER}")
+            raise ContentError(
+                f"the record would have {len(layer.content)} bytes; the limit for reading it is {MAX_LAYER}",
+                hint="Give the archive itself to prune (--keep ARCHIVE), receipt and status.",
+            )
         place, first = self.place(head), None
         for form in Form:
             try:
@@ -129,7 +132,10 @@ class RecordStore:
         except NotFoundError:
             return []
         if len(found) > MAX_RECORDS:
-            raise ContentError(f"{self.repository.name}: more than {MAX_RECORDS} records")
+            raise ContentError(
+                f"{self.repository.name}: more than {MAX_RECORDS} records",
+                hint="Delete the tags of the oldest ones there, with the means of the registry.",
+            )
         return found
 
     def records(self) -> Iterator[Record]:

@@ -306,6 +306,15 @@ def test_a_registry_in_trouble_is_not_a_record_that_cannot_be_used(archive, tmp_
         assert caught.value.exit_code is ExitCode.REGISTRY
 
 
+def test_a_record_with_many_signatures_can_be_read_again(archive):
+    """Each volume may carry another one, and a layer has a limited number of files: the first are kept."""
+    head = head_of(archive.digest, Mirror("registry.example"), NOW)
+    layer = document.encode_layer(head, archive.found.packed, [b"%064d" % number for number in range(40)])
+    found = document.decode(head.tag, layer.content)
+    assert found.packed == archive.found.packed
+    assert found.signatures[0] == b"%064d" % 0
+
+
 @pytest.mark.more
 def test_a_record_that_unpacks_to_more_than_an_inventory_is_refused():
     with pytest.raises(ContentError, match="grows past its limit"):

@@ -51,7 +51,9 @@ T = TypeVar("T")
 
 _NO_CREDENTIALS, _FORBIDDEN, _CONFLICT = 401, 403, 409
 # Statuses of a load balancer in front of the API server, of priority and fairness (429), or of etcd during a leader election.
-_PASSING = frozenset((408, 429, 500, 502, 503, 504))
+# 410 is the next page of a list whose first one is older than etcd keeps, five minutes: it is read again (Kubernetes API
+# concepts, *Retrieving large results sets in chunks*).
+_PASSING = frozenset((408, 410, 429, 500, 502, 503, 504))
 # A validation error repeats the rejected object.
 _LONGEST = 600
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import httpcore
 import httpx
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # The largest list is that of PackageManifests, some dozen MB where a catalog has descriptions and icons of 300 packages.
 MAX_ANSWER = 256 * 1024 * 1024
 MAX_PAGES = 100  # an API server gives a list whole, unless it is asked for pages
+# Of a list that is asked for in pages (`ClusterClient.scan`), and not kept: 50,000 objects in pages of 50, and one page more,
+# which shows that there are others.
+MAX_SCANNED_PAGES = 1001
+MAX_SCANNED = 8 * 1024 * 1024 * 1024
 MAX_LOG = 8 * 1024 * 1024  # of 50 lines; the kubelet cuts lines at 16 KiB
 FREE_VALUES = 200_000
 _GZIP = 16 + zlib.MAX_WBITS
@@ -107,9 +111,9 @@ class Transport(httpx.BaseTransport):
     def _room(self, request: httpx.Request) -> Room:
         if request.url.path.endswith("/log"):
             return Room(MAX_LOG, json=False)
-        # All pages of a list share one limit, also empty ones without end.
+        # All pages of a list share one limit, also empty ones without end. Pages that were asked for are decoded one by one.
         if "continue" not in request.url.params:
-            self._list = Room(MAX_ANSWER)
+            self._list = Scan(MAX_ANSWER, MAX_SCANNED) if "limit" in request.url.params else Room(MAX_ANSWER)
         self._list.take_page()
         return self._list
 
@@ -200,9 +204,11 @@ class _PacedStream(httpcore.NetworkStream):
 class Room:
     """What is left of the bounds of an answer: bytes, pages, and values, each of which takes dozens of bytes in memory."""
 
+    most_pages: ClassVar[int] = MAX_PAGES
+
     def __init__(self, limit: int, *, json: bool = True) -> None:
         self._left = self._limit = limit
-        self._pages = MAX_PAGES
+        self._pages = self.most_pages
         self._json = json
         self._values = 0
 
@@ -210,7 +216,7 @@ class Room:
         """Count a page of a list. Raises OutOfBoundsError."""
         self._pages -= 1
         if self._pages < 0:
-            raise OutOfBoundsError(f"a list of more than {MAX_PAGES} pages")
+            raise OutOfBoundsError(f"a list of more than {self.most_pages} pages")
 
     def take(self, chunk: bytes) -> None:
         """Count a part of a body. Raises OutOfBoundsError."""
@@ -220,6 +226,28 @@ class Room:
         self._values += values_in(chunk) if self._json else 0
         if self._values > FREE_VALUES + (self._limit - self._left) // COMPACT:
             raise OutOfBoundsError(f"an answer of about {self._values} values in {self._limit - self._left} bytes")
+
+
+class Scan(Room):
+    """What is left of the bounds of a list in pages: `limit` and values are those of one page, `total` are the bytes of all."""
+
+    most_pages: ClassVar[int] = MAX_SCANNED_PAGES
+
+    def __init__(self, limit: int, total: int) -> None:
+        super().__init__(limit)
+        self._total = self._whole = total
+
+    def take_page(self) -> None:
+        """Count a page of a list, which may have as much as the first one. Raises OutOfBoundsError."""
+        super().take_page()
+        self._left, self._values = self._limit, 0
+
+    def take(self, chunk: bytes) -> None:
+        """Count a part of a page. Raises OutOfBoundsError."""
+        super().take(chunk)
+        self._total -= len(chunk)
+        if self._total < 0:
+            raise OutOfBoundsError(f"a list of more than {self._whole} bytes")
 
 
 class _Bounded(httpx.SyncByteStream):

@@ -17,6 +17,7 @@ from common.archive.discover import find_untrusted
 from common.archive.inventory_file import SIGNATURE_NAME
 from common.archive.signature import MAX_KEY, MAX_SIGNATURE, Algorithm, SignatureState, Signer, Verifier, make_keys
 from common.errors import ContentError, HubError, UsageError
+from common.serialization import bounded_json
 from exporter.archive import output
 from exporter.archive.writer import ArchiveWriter
 from exporter.distributed import joining, part, plan_file
@@ -176,6 +177,22 @@ def test_blocks_of_every_size_are_those_of_the_format():
         geometry = parity.Geometry.of(size, Fraction(5, 100))
         assert parity._unpack(_header(geometry), geometry.file_size)[0] == geometry
     assert hashlib.sha256(_header(geometry)[:-32]).digest() == _header(geometry)[-32:]
+
+
+# What is written can be read
+
+
+def test_a_profile_that_could_not_be_read_again_is_not_written():
+    operators = tuple(target_profile.InstalledOperator("p" * 250, "c", "v", "1.0.0", "d", f"n{each}") for each in range(12_000))
+    whole = target_profile.TargetProfile(target_profile.MEDIA_TYPE, None, None, operators, MIRROR)
+    with pytest.raises(
+        ContentError, match=r"the target profile would have 4.* bytes; the limit for reading it is 4194304"
+    ) as caught:
+        target_profile.encode(whole)
+    assert "--no-cluster" in caught.value.hint
+    raw = bounded_json({"a": 1}, 100, "receipt", "")
+    with pytest.raises(ContentError, match=f"the receipt would have {len(raw)} bytes"):
+        bounded_json({"a": 1}, len(raw) - 1, "receipt", "")
 
 
 # Journals

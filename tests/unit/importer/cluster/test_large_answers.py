@@ -11,10 +11,21 @@ import httpx
 import pytest
 
 from common.errors import ClusterError
-from importer.cluster.api.transport import FREE_VALUES, MAX_LOG, MAX_PAGES, OutOfBoundsError, Room, Transport
-from importer.cluster.kinds import CLUSTER_VERSION, SUBSCRIPTION
+from importer.cluster.api.client import Query, Scanned
+from importer.cluster.api.transport import (
+    FREE_VALUES,
+    MAX_LOG,
+    MAX_PAGES,
+    MAX_SCANNED_PAGES,
+    OutOfBoundsError,
+    Room,
+    Scan,
+    Transport,
+)
+from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_MAP, SUBSCRIPTION
 from importer.cluster.readiness import readiness
 from importer.cluster.shape import checked
+from tests.fakes.cluster import Fault
 from tests.fakes.dripping import DrippingServer
 
 
@@ -52,6 +63,52 @@ def test_a_list_of_pages_without_end(start):
             continue
         with pytest.raises(ClusterError, match=f"more than {MAX_PAGES} pages"):
             client.list(SUBSCRIPTION)
+
+
+def scanned(client, page, most=50_000):
+    return client.scan(CONFIG_MAP, lambda body: body["metadata"]["name"], Query(most, "olm", page=page))
+
+
+def test_a_list_that_is_read_in_pages_has_as_many_as_its_objects_need(start):
+    """50,000 objects in pages of 50 are a thousand; these are small ones of one object each."""
+    cluster, client = start()
+    names = [f"c{number:03}" for number in range(MAX_PAGES + 20)]
+    for name in names:
+        cluster.put({"kind": "ConfigMap", "metadata": {"name": name, "namespace": "olm"}})
+    assert scanned(client, 1) == Scanned(names, whole=True)
+    assert scanned(client, 1, most=5) == Scanned(names[:5], whole=False)
+    cluster.changed_answer = lambda _request, body: json.dumps({**json.loads(body), "metadata": {"continue": "1"}}).encode()
+    with pytest.raises(ClusterError, match=f"more than {MAX_SCANNED_PAGES} pages"):
+        scanned(client, 1)
+
+
+def test_pages_of_a_scan_are_bounded_each_and_together():
+    room = Scan(10, 25)
+    for _ in range(2):
+        room.take_page()
+        room.take(b"x" * 10)
+    with pytest.raises(OutOfBoundsError, match="an answer of more than 10 bytes"):
+        room.take(b"x")
+    room.take_page()
+    with pytest.raises(OutOfBoundsError, match="a list of more than 25 bytes"):
+        room.take(b"x" * 6)
+
+
+def test_a_list_whose_first_page_is_too_old_is_read_again(start):
+    """etcd keeps old revisions for five minutes: 410 with the reason Expired."""
+    cluster, client = start()
+    for number in range(4):
+        cluster.put({"kind": "ConfigMap", "metadata": {"name": f"c{number}", "namespace": "olm"}})
+    expired = [Fault("GET", "/configmaps", status=410, body=b'{"message": "The provided continue parameter is too old"}')]
+
+    def keep(body):
+        while expired:  # after the first page
+            cluster.faults.append(expired.pop())
+        return body["metadata"]["name"]
+
+    found = client.scan(CONFIG_MAP, keep, Query(9, "olm", page=2))
+    assert found == Scanned(["c0", "c1", "c2", "c3"], whole=True)
+    assert [fault.times for fault in cluster.faults] == [0]
 
 
 def test_a_line_of_a_log_without_end(start):
