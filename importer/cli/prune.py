@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common.cli import terminal
 from common.cli.options import Key, OutputOptions, RegistryOptions, command
 from common.errors import ExitCode, UsageError
 from common.files import size_text
@@ -202,6 +203,7 @@ def _execute(
     )
     # Before the survey, which may take minutes: what it finds can only make the deletion smaller.
     if not _agreed(plan, yes=yes):
+        terminal.tell(f"nothing was deleted from {plan.registry}: not agreed")
         return ExitCode.DONE
     result = execute(plan, request, progress)
     output.emit(result_document(result), lambda: result_table(result))

@@ -101,7 +101,7 @@ def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         yield Finding(
             "not-allowed",
             "permissions",
-            f"{len(refused)} permissions are missing",
+            f"{counted(len(refused), 'permission is', 'permissions are')} missing",
             tuple(map(str, refused)),
             "`hub-import render --rbac` writes a ClusterRole and Roles with exactly these; an administrator binds them.",
         )

@@ -61,6 +61,7 @@ _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
 _MAX_CATALOGS = 64 * 1024 * 1024  # of all of them
 _MAX_UNPACKED = 32 * 1024 * 1024  # bytes of all entries: a thousand times those of the Secret are a bomb
+_MAX_WRITTEN = _MAX_UNPACKED - MAX_SIZE  # the same for an apply: undo adds entries of what OLM brought (`keep`)
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 _RELEASE = msgspec.json.Decoder(ExpectedRelease)
 
@@ -249,10 +250,10 @@ class Recorder:
         # A record that cannot be read again would stop undo, and every later apply.
         if not all(key.startswith(_EXPECTED) for key in fresh):
             try:
-                deque(_documents(data), maxlen=0)
+                deque(_documents(data, _MAX_WRITTEN), maxlen=0)
             except ClusterError as error:
                 raise self._full(
-                    f"would be too large to be read again: {_MAX_UNPACKED} bytes, unpacked, are the limit"
+                    f"would be too large to be read again: {_MAX_WRITTEN} bytes, unpacked, are the limit"
                 ) from error
 
     def _full(self, why: str) -> ClusterError:
@@ -394,9 +395,8 @@ def _encoded(entry: Entry) -> str:
     return base64.b64encode(zlib.compress(raw, 9) if len(raw) > COMPRESSED_FROM else raw).decode()
 
 
-def _documents(data: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def _documents(data: Mapping[str, Any], room: int = _MAX_UNPACKED) -> Iterator[tuple[str, bytes]]:
     """Yield the JSON of each entry, with its key. Raises ClusterError for one beyond the limits of all, or of its own."""
-    room = _MAX_UNPACKED
     for key, value in data.items():
         if key.startswith(_EXPECTED):
             continue

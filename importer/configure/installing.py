@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.errors import ExitCode
+from common.text import counted
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import identify
 from importer.cluster.apply import ApplyResult
@@ -89,5 +90,5 @@ def _require(client: ClusterClient, release: Release | None, installation: Insta
     if lacking := refused(client, release, installation, olm_v1=how.olm_v1):
         # All of them in one list: an administrator who grants them one by one needs as many runs.
         fix = "`hub-import render --subscriptions … --rbac` writes roles with exactly these; an administrator binds them."
-        cause = f"{len(lacking)} permissions are missing"
+        cause = f"{counted(len(lacking), 'permission is', 'permissions are')} missing"
         refuse([Finding("not-allowed", "permissions", cause, tuple(map(str, lacking)), fix)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from common.text import enumeration
+from common.text import counted, enumeration
 from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.resources.catalog_source import namespace_for
@@ -94,7 +94,8 @@ def _without_classic(names: Sequence[str]) -> Finding:
 
 
 def _not_allowed(lacking: Sequence[Permission]) -> Finding:
-    cause = f"{len(lacking)} permissions to install operators are missing"
+    what = "to install operators"
+    cause = f"{counted(len(lacking), f'permission {what} is', f'permissions {what} are')} missing"
     fix = "An administrator grants exactly these, or give --no-install."
     return Finding("not-allowed", "permissions", cause, tuple(map(str, lacking)), fix)
 

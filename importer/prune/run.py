@@ -217,7 +217,7 @@ def _remember(archive: Archive, request: PruneRequest, client: RegistryClient, p
     images = pushed_images(archive.inventory, map_images(archive.inventory, request.mirror))
     if missing := find_missing(images, client, jobs=request.jobs, progress=progress):
         raise UsageError(
-            f"archive {archive.digest} is not in {request.mirror}: {counted(len(missing), 'image')} are missing, "
+            f"archive {archive.digest} is not in {request.mirror}: {counted(len(missing), 'image is', 'images are')} missing, "
             f"{enumeration(missing, _SHOWN)}",
             hint="Push it first; or give the paths that its push had: --max-path-components, --keep-source-host.",
         )

@@ -20,8 +20,10 @@ from importer.cluster.record import (
     COMPRESSED_FROM,
     MAX_SIZE,
     NAME,
+    Entry,
     Recorder,
     expected_catalogs,
+    keep,
     load,
 )
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
@@ -205,3 +207,16 @@ def test_an_entry_that_could_not_be_read_again_is_not_written(image, fits, dry_r
         recorder.note(CATALOG_SOURCE, "one-more", "b", None, {"spec": {"image": image}})
     assert "Save Secret" in caught.value.hint
     assert len(load(secret, SPACE)) == (0 if dry_run else fits)
+
+
+def test_what_undo_adds_to_a_full_record_can_be_read_again():
+    """An entry for what OLM brought is kept before a Subscription is deleted; an undo that cannot read it could not go on."""
+    secret = OneSecret({})
+    recorder = Recorder(secret, SPACE)
+    with pytest.raises(ClusterError, match="too large to be read again"):
+        recorder.note(CATALOG_SOURCE, "a", "b", None, {"spec": {"image": " " * (_MAX_UNPACKED - 10_000)}})
+    recorder.note(CATALOG_SOURCE, "z", "b", None, {"spec": {"image": " " * (_MAX_UNPACKED - MAX_SIZE - 10_000)}})
+    for number in range(100):
+        keep(secret, SPACE, Entry("v1", "A", f"x{number:03}{'y' * 200}", "b", 1, created=True))
+    secret.data = dict(sorted(secret.data.items()))  # as the API server gives them
+    assert len(load(secret, SPACE)) == 101
