@@ -378,7 +378,29 @@ def _remarks(one: Placement, placements: Sequence[Placement], around: Surroundin
     if one.group.account:
         cause = f"the OperatorGroup limits its operators to the rights of ServiceAccount {one.group.account}"
         yield replace(warning, code=GROUP, subject=str(one.group), cause=cause)
+    yield from _unresolved(one, placements, around, warning)
     yield from _approvals(one, placements, around, warning)
+
+
+def _is_first(one: Placement, placements: Sequence[Placement]) -> bool:
+    """Return whether an operator is the first new one of its namespace, for which is said what all of them share."""
+    return next(each for each in placements if each.namespace == one.namespace and not each.present) is one
+
+
+def _unresolved(one: Placement, placements: Sequence[Placement], around: Surroundings, warning: Finding) -> Iterator[Finding]:
+    """Yield a warning where OLM cannot resolve a Subscription of the namespace, and so none of them."""
+    # operator-lifecycle-manager, pkg/controller/registry/resolver/resolver.go (Resolve): one solution for all Subscriptions.
+    # `deploy` asks before it creates the catalogs of the archive, so that their absence says nothing.
+    here = [each for each in around.subscriptions if each.namespace == one.namespace and each.package != one.chosen.package]
+    lost = {each.name for each in here if each.source in around.lost and each.source != one.chosen.source}
+    failing = [each for each in here if each.name in lost or (each.unresolved and each.source not in around.lost)]
+    if failing and _is_first(one, placements):
+        names = enumeration([each.package for each in failing], _SHOWN)
+        cause = f"OLM does not resolve {names}, and it resolves all Subscriptions of a namespace together: it installs none"
+        said = [each.unresolved or f"{each}: CatalogSource {'/'.join(each.source)} does not exist" for each in failing[:_SHOWN]]
+        fix = "Repair that Subscription first (hub-import doctor), or choose another namespace: --namespace."
+        subject = f"namespace {one.namespace}"
+        yield replace(warning, code="namespace-unresolved", subject=subject, cause=cause, evidence=tuple(said), fix=fix)
 
 
 def _approvals(one: Placement, placements: Sequence[Placement], around: Surroundings, warning: Finding) -> Iterator[Finding]:
@@ -391,8 +413,6 @@ def _approvals(one: Placement, placements: Sequence[Placement], around: Surround
         cause = f"its InstallPlans wait for approval too: {names} in namespace {one.namespace} has manual approval"
         yield replace(warning, code="approval-shared", cause=cause)
     automatic = [each.package for each in others if each.approval != Approval.MANUAL]
-    # Once for a namespace, whatever the number of its operators.
-    first = next(each for each in placements if each.namespace == one.namespace and not each.present) is one
-    if one.approval is Approval.MANUAL and automatic and first:
+    if one.approval is Approval.MANUAL and automatic and _is_first(one, placements):
         cause = f"manual approval makes the updates of {enumeration(automatic, _SHOWN)} in namespace {one.namespace} wait too"
         yield replace(warning, code="approval-shared", cause=cause, fix="Choose another namespace: --namespace; or nothing.")

@@ -269,6 +269,23 @@ def test_a_subscription_to_the_catalog_that_an_import_is_about_to_create_is_ther
     assert placement.present
 
 
+@pytest.mark.parametrize("why", ["gone", *more(["unresolved"])])
+def test_a_subscription_of_others_that_olm_cannot_resolve_keeps_the_new_one_from_being_resolved(why):
+    """operator-lifecycle-manager resolves a namespace as a whole; once is enough for all operators of a run."""
+    gone = ("openshift-marketplace", "gone")
+    theirs = subscribed("openshift-operators", package="theirs", source=gone if why == "gone" else SOURCE)
+    theirs = replace(theirs, unresolved="" if why == "gone" else "no operators found in channel x")
+    around, _ = cluster(subscriptions=(theirs,), lost=frozenset((gone,)))
+    two = chosen(offer(), offer(name="bar", provided=()))
+    found = place(two, How(), around)
+    (said,) = [each for each in found.findings if each.code == "namespace-unresolved"]
+    assert (said.severity, said.subject, len(found.placements)) == ("warning", "namespace openshift-operators", 2)
+    assert "theirs" in said.cause
+    assert codes(place(two, How(namespace="other"), around)) == set()
+    # The catalogs of an archive are created after the question.
+    assert codes(place(two, How(), cluster(subscriptions=(theirs,), lost=frozenset((SOURCE,)))[0])) == set()
+
+
 def test_the_same_subscription_is_there_already():
     around, _ = cluster(subscriptions=(subscribed(channel=""),))
     (placement,) = place(chosen(offer()), How(), around).placements
