@@ -226,7 +226,7 @@ class RegistryApp:
         return parse(self._manifest(digest), self._archive.inventory.manifests[digest].media_type)
 
     def _require_available(self, digest: Digest) -> None:
-        """Raise RequestError for a blob that no available volume holds; the message names the missing volumes."""
+        """Raise RequestError for a blob that no volume holds which is here now; the message names the missing volumes."""
         # 404, not 503: with mirror rules a container runtime asks the next mirror then (ADR 0018).
         if absent := self._archive.missing_volumes(digest):
             message = f"is in {', '.join(absent)}, which is not here: bring that volume and start again"
@@ -239,6 +239,9 @@ class RegistryApp:
                 else "could not be fetched for this archive"
             )
             raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest})
+        if absent := self._blobs.taken_away(digest):
+            message = f"is in {', '.join(absent)}, which was taken away: bring that volume back to its place"
+            raise RequestError(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN", message, {"digest": digest, "volumes": absent})
 
 
 class BlobResponse(StreamingResponse):

@@ -101,6 +101,12 @@ class ServedBlobs:
         paths = [(place, piece, identity) for place, piece, identity in files if isinstance(place, Path)]
         return OpenBlob.of(paths) if len(paths) == len(files) else None
 
+    def taken_away(self, digest: Digest) -> tuple[str, ...]:
+        """Return the names of the volumes of a blob whose files are not there now, as of a medium that was removed."""
+        places = dict.fromkeys(self._place(piece) for piece in self._archive.inventory.blobs[digest].pieces)
+        files = [place for place in places if isinstance(place, Path)]
+        return tuple(file.name for file in files if not os.path.exists(file))  # noqa: PTH110 - False for any error
+
     def damaged(self, digest: Digest, why: str) -> HubError:
         """Return the error for a blob that was found wrong after it was verified, and forget that it was."""
         pieces = self._archive.inventory.blobs[digest].pieces

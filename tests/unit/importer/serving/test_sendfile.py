@@ -308,9 +308,23 @@ def test_a_volume_that_is_replaced_or_touched_is_hashed_again(whole):
         assert (client.get(WHOLE), whole.counted()) == (WHOLE, (0, 0))
         os.utime(path, (1, 1))
         assert (client.get(WHOLE), whole.counted()[0]) == (WHOLE, len(WHOLE))
-        path.unlink()
-        for each in (client, connect()):
-            assert len(each.get(WHOLE)) < len(WHOLE)
+
+
+def test_a_volume_that_is_taken_away_is_served_again_once_it_is_back(whole):
+    """A stick that was unmounted: the runtime asks the next mirror, and nobody has to start the server again."""
+    path = volume(whole)
+    with served(whole) as connect:
+        clients = connect(), connect()
+        clients[0].get(WHOLE)
+        path.rename(path.with_name("away"))
+        for client in clients:
+            client.ask(WHOLE)
+            status, length = client.head()
+            assert (status, b"is in volume-0001.tar.zst, which was taken away" in client.body(length)) == (404, True)
+            client.ask(WHOLE, method="HEAD")
+            assert client.head()[0] == 404
+        path.with_name("away").rename(path)
+        assert [client.get(WHOLE) for client in clients] == [WHOLE] * 2
 
 
 def test_one_changed_volume_of_a_split_blob_is_enough(cut):
