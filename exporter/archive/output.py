@@ -58,6 +58,12 @@ def write_journal(path: Path, layout: Layout) -> None:
     write_parts_atomic(path, _journal_parts(layout))
 
 
+def is_journal_of(path: Path, layout: Layout) -> bool:
+    """Say whether a file is the journal of a layout."""
+    # Byte for byte: the same layout is always encoded to the same bytes.
+    return _holds(path, _journal_parts(layout))
+
+
 def encode_journal(layout: Layout) -> bytes:
     """Return the bytes of a journal. Same layout, same bytes."""
     return b"".join(_journal_parts(layout))
@@ -158,8 +164,7 @@ class OutputDirectory:
         found = require_free(self.path)
         self._admit(self.path)
         mine = self.path / JOURNAL_NAME
-        # Byte for byte: the same layout is always encoded to the same bytes.
-        self.resumes = _holds(mine, _journal_parts(self._layout))
+        self.resumes = is_journal_of(mine, self._layout)
         if not self.resumes:
             if self._joined:
                 raise UsageError(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _SAID = "Give it to hub-export plan. What the environment says (HUB_EXPORT_…) counts as given, too."
-_PARTS = "hub-export plan --output FILE makes a plan; hub-export kit makes a kit for itself."
+_BEYOND = "A mapping.txt is made before there is a plan; hub-export kit makes a kit for itself."
 _THERE = "Volumes in object storage stay where they are: finish s3://BUCKET/PREFIX --output s3://BUCKET/PREFIX, the same twice."
 
 
@@ -74,8 +74,10 @@ def only_planned(path: str | None, *, said: bool, beyond: bool) -> Place:
 
     if said:
         raise UsageError("--plan and something that a plan says itself", hint=_SAID)
-    if path is None or beyond:
-        raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
+    if path is None:
+        raise UsageError("--volumes and --shards need --plan", hint="hub-export plan --output FILE makes a plan.")
+    if beyond:
+        raise UsageError("--plan and --manifests-only, or --with-kit", hint=_BEYOND)
     return parse(path)
 
 

@@ -11,7 +11,7 @@ from common.archive.discover import find
 from common.archive.volume import JOURNAL_NAME, REPORT_NAME
 from common.errors import UsageError
 from exporter.archive.finished import Finished
-from exporter.archive.output import JOINING, encode_journal, refuse_part, tidy_finished
+from exporter.archive.output import JOINING, is_journal_of, refuse_part, tidy_finished
 from exporter.archive.writer import ArchiveWriter
 from exporter.distributed import joining, part, part_selection, plan_file
 from exporter.distributed.part_directory import PLAN
@@ -141,7 +141,7 @@ def _is_being_rewritten(plan: PlanFile, directory: Path) -> bool:
     journal = directory / JOURNAL_NAME
     if not journal.is_file() or (directory / JOINING).exists() or joining.is_without_volumes(directory):
         return False  # a joining that was interrupted before its mark has a journal, but no volumes
-    return journal.read_bytes() == encode_journal(plan.spec.layout)
+    return is_journal_of(journal, plan.spec.layout)
 
 
 def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ProblemsError, RegistryError
-from common.text import counted
+from common.text import counted, shortened
 from exporter.plan import mapping
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _require_signed(problems: Sequence[Problem]) -> None:
     if missing:
         raise ProblemsError(
             f"{counted(len(missing), 'image')} without a signature, and --signatures require was given:",
-            details=[f"{problem.subject}: {problem.message}" for problem in missing[:_SHOWN]],
+            details=shortened([f"{problem.subject}: {problem.message}" for problem in missing], _SHOWN),
             hint="Leave them out with blockedImages, or say --signatures carry.",
         )
 
@@ -52,5 +52,5 @@ def require_none(problems: Sequence[Problem]) -> None:
     """Raise the error that `--strict` makes of problems: all but notes, which say what the image set allows."""
     serious = [problem for problem in problems if problem.code is not ProblemCode.PACKAGE_ABSENT]
     if serious:
-        details = [f"{p.severity}: {p.subject}: {p.message}" for p in serious[:_SHOWN]]
-        raise ProblemsError(f"{len(serious)} problems, and --strict was given:", details=details)
+        details = shortened([f"{p.severity}: {p.subject}: {p.message}" for p in serious], _SHOWN)
+        raise ProblemsError(f"{counted(len(serious), 'problem')}, and --strict was given:", details=details)

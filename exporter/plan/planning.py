@@ -6,6 +6,7 @@ image set ─► catalogs ─► selections ─► catalog images ─► related
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from exporter.catalog.steps import Chosen
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,19 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     graph = UpdateGraphRecord(releases.paths, graphs[0].digest if graphs else None)
     plan = replace(plan, releases=releases.records(resolved), update_graph=graph)
     # Collisions on the mirror depend on the final names and digests of all images.
-    plan = replace(plan, problems=(*plan.problems, *mapping.find(plan)))
-    return Planned(leave_out(plan, delivered), chosen)
+    plan = leave_out(replace(plan, problems=(*plan.problems, *mapping.find(plan))), delivered)
+    _warn_of_nothing_left_out(plan, settings)
+    return Planned(plan, chosen)
+
+
+def _warn_of_nothing_left_out(plan: ExportPlan, settings: ExportSettings) -> None:
+    """Warn of archives and receipts that have nothing of the plan: the archive is not the small one that was meant."""
+    named = [name for name, given in (("--since", settings.since), ("--receipt", settings.receipts)) if given]
+    if named and plan.blobs and not plan.elsewhere:
+        _LOG.warning(
+            "%s: nothing of the plan is there, so nothing is left out; is it of the same catalogs and images?",
+            " and ".join(named),
+        )
 
 
 def _require_any(opened: Sequence[Chosen], settings: ExportSettings) -> None:

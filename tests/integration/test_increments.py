@@ -111,6 +111,18 @@ def test_a_blob_of_a_repository_that_is_not_carried_any_more_is_carried_again(so
         assert push(tmp_path / "two", mirror).status == 0
 
 
+def test_an_archive_that_has_nothing_of_the_plan_is_told(source, tmp_path):
+    """It is of other images: without a word, the increment would be as large as a whole archive."""
+    create(source, tmp_path / "one", "app:v1")
+    new = ["--image", f"{source.host}/org/new:v1", "--insecure", source.host]
+    told = "--since: nothing of the plan is there, so nothing is left out; is it of the same catalogs and images?"
+    planned = run("hub-export", "plan", *new, "--since", tmp_path / "one")
+    assert planned.status == 0
+    assert told in " ".join(planned.stderr.split())
+    both = run("hub-export", "plan", *new, "--image", f"{source.host}/org/app:v1", "--since", tmp_path / "one")
+    assert "nothing is left out" not in both.stderr
+
+
 @pytest.mark.parametrize("mounts", [True, False])
 def test_a_blob_that_lies_in_another_repository_is_mounted_or_copied_from_there(source, tmp_path, mounts):
     create(source, tmp_path / "one", "app:v1")

@@ -133,7 +133,7 @@ def run_part(world, output, volumes):
         (["create", "--plan", "PLAN", "--parity", "5"], "--plan and something that a plan says itself"),
         (["create", "--image", "quay.io/a/b:c", "--volumes", "1"], "--plan and something that a plan says itself"),
         (["create", "--volumes", "1"], "need --plan"),
-        (["create", "--plan", "PLAN", "--with-kit"], "need --plan, and no"),
+        (["create", "--plan", "PLAN", "--with-kit"], "--plan and --manifests-only, or --with-kit"),
         (["create", "--plan", "NOWHERE"], "cannot be read"),
         (["finish", "NOWHERE"], "is no directory"),
         (["finish", "EMPTY"], "no part of an archive in"),

@@ -96,15 +96,21 @@ def with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
 def next_page(url: httpx.URL, headers: httpx.Headers, subject: str) -> str | None:
     """Return the path of the page after the answer that came from `url` (RFC 8288); None after the last one.
 
-    Only path and query count: a list continues at the registry where it began. Raises RegistryRefusedError for no URL.
+    Only path and query count: a list continues at the registry where it began. Raises RegistryRefusedError for no URL, and for
+    that of the same page, which would be asked for without end.
     """
     named = _next_link(headers.get("Link", "")[:_MAX_LINK])
     if named is None:
         return None
     found = joined(url, named)
+    fault = ""
     if not found.raw_path.startswith(b"/"):  # NOWHERE, or of another scheme, such as mailto
+        fault = "which is no URL"
+    elif found.raw_path == url.raw_path:
+        fault = "which is the page itself"
+    if fault:
         raise RegistryRefusedError(
-            f"{subject}: {url.netloc.decode()} names {named[:200]!r} as the next page, which is no URL",
+            f"{subject}: {url.netloc.decode()} names {named[:200]!r} as the next page, {fault}",
             hint="Look at the registry's log; a proxy before it may change its answers.",
         )
     return found.raw_path.decode()

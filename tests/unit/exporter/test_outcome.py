@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from msgspec.structs import replace as replaced
 
-from common.archive.inventory import ImageKind
+from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import ExitCode, ProblemsError
 from common.oci.image import Digest
 from exporter import workflow
@@ -54,3 +54,15 @@ def test_a_part_ends_as_the_archive_does(kind, status, spec, tmp_path):
 def test_a_part_without_missing_blobs_is_done(spec, tmp_path):
     part = MadePart(tmp_path, range(1, 2), 1, Part("", Digest(""), (1,)))
     assert workflow.outcome_of_part(part, spec, strict=True) == ExitCode.DONE
+
+
+@pytest.mark.parametrize(
+    ("count", "said", "last"),
+    [(1, "1 problem, and --strict was given:", "warning: image 0: gone"), (23, "23 problems, and", "and 3 more")],
+)
+def test_strict_counts_the_problems_that_it_does_not_list(count, said, last):
+    problems = [Problem("warning", ProblemCode.BLOB_UNAVAILABLE, f"image {number}", "gone") for number in range(count)]
+    with pytest.raises(ProblemsError) as raised:
+        workflow.outcome(problems, strict=True)
+    assert raised.value.message.startswith(said)
+    assert raised.value.details[-1] == last

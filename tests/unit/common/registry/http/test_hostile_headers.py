@@ -8,6 +8,7 @@ import sys
 import httpx
 import pytest
 
+from common.errors import RegistryRefusedError
 from common.registry.http.auth import MAX_HEADER, MAX_HEADERS, Challenge, parse_challenges
 from common.registry.http.urls import _MAX_LINK, next_page
 from common.retry import _MAX_DATE, retry_after_s
@@ -104,3 +105,11 @@ def test_a_link_among_others():
 )
 def test_what_is_no_pause(text):
     assert 0.0 <= retry_after_s(text, 0.0) <= 900.0
+
+
+@pytest.mark.parametrize("link", ["</v2/a?n=2>", "<?n=2>", "<https://other.test/v2/a?n=2>"])
+def test_a_page_that_is_its_own_next_one_is_refused(link):
+    """It would be asked for until the bound on pages, ten thousand times for a list of tags."""
+    headers = httpx.Headers({"Link": f'{link}; rel="next"'})
+    with pytest.raises(RegistryRefusedError, match=r"names .* as the next page, which is the page itself"):
+        next_page(httpx.URL("https://r.test/v2/a?n=2"), headers, "x")
