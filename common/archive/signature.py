@@ -1,6 +1,6 @@
 """Signatures over files of an archive: raw Ed25519, or ECDSA P-256 with SHA-256 for hosts in FIPS mode.
 
-`openssl pkeyutl` verifies both (docs/reference/archive-format.md). This is the only module that imports cryptography.
+`openssl pkeyutl` verifies both (docs/reference/archive-format.md).
 """
 
 from __future__ import annotations

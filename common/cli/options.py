@@ -1,6 +1,6 @@
 """What both programs share on the command line: groups of options, error → exit code, logging, results.
 
-Only the `cli` rooms print, exit, read the environment or know typer. A command returns an ExitCode or raises
+Only the `cli` rooms know typer, print results and end the program. A command returns an ExitCode or raises
 a HubError; `command` turns both into the exit status of docs/reference/cli.md and the error into advice on stderr.
 """
 
@@ -310,13 +310,22 @@ def named(app: typer.Typer, program: str) -> Any:
     return root
 
 
+# A bundle of certificates becomes a ConfigMap; etcd takes requests of 1.5 MiB (etcd, *System limits*).
+MAX_TEXT = 1024 * 1024
+
+
 def read_text(path: Path, option: str) -> str:
-    """Return the text of a file that an option names. Raises UsageError."""
+    """Return the text of a file that an option names, of at most MAX_TEXT characters. Raises UsageError."""
+    hint = f"Name another file with {option}."
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_TEXT + 1)  # not by its size: a device or a pipe has none
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"{option} {path}: cannot be read: {why}", hint=f"Name another file with {option}.") from error
+        raise UsageError(f"{option} {path}: cannot be read: {why}", hint=hint) from error
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{option} {path}: more than {MAX_TEXT} characters", hint=hint)
+    return text
 
 
 # Tokens of OpenShift and of cloud registries have a few KiB; a file piped by mistake must not be read whole.

@@ -1,7 +1,7 @@
 """An image with one added layer: deterministic bytes of the layer, the new manifest and config, and an OCI archive of all.
 
-The caller decides on the files of the layer and on changes of the image's settings: a catalog (catalog/catalog_image.py) or the
-importer itself (kit/importer_image.py).
+The caller decides on the files of the layer and on changes of the image's settings: a catalog
+(catalog/readers/catalog_image.py), graph data (releases/graph_image.py) or the importer itself (kit/importer_image.py).
 """
 
 from __future__ import annotations

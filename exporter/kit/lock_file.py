@@ -19,6 +19,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from common.errors import UsageError
+from common.files import read_limited
 from exporter.kit.settings import PARITY
 from exporter.kit.wheel_file import OWN
 
@@ -62,6 +63,7 @@ class Selection:
     parity: bool = False
 
 
+MAX_LOCK = 4 * 1024 * 1024  # tomllib takes many times its bytes; the lock of a release has 23 KB
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -74,9 +76,8 @@ class LockFile:
     def __init__(self, path: Path, own: Sequence[str]) -> None:
         try:
             # packaging checks the fields, the names of the wheels and the version of the format.
-            self._packages = Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8"))).packages
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}", hint="Name a lock file (pylock.toml) with --lock.") from error
+            raw = read_limited(path, MAX_LOCK, "Name a lock file (pylock.toml) with --lock.")
+            self._packages = Pylock.from_dict(tomllib.loads(raw.decode())).packages
         except (ValueError, RecursionError, PylockValidationError) as error:  # nested arrays
             raise UsageError(f"{path}: no lock file: {error}", hint="Its format is pylock.toml (PEP 751).") from error
         self._own = [Requirement(text) for text in own]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.errors import AuthenticationError, ContentError, RegistryError
+from common.errors import AuthenticationError, ContentError, RegistryError, RegistryRefusedError
 from common.oci.image import MAX_CHILDREN, parse
 from common.oci.reference import Reference
 from common.registry.referrers import MAX_LISTED, fallback_tag
@@ -231,9 +231,15 @@ def test_pages_are_followed_and_have_an_end(connect):
         link = f'</v2/org/app/referrers/{APP.digest}?page=2>; rel="next"'
         registry.fault("GET", "/referrers/", status=200, body=page, headers={"Link": link})
         assert {each.digest for each in client.referrers(of)} == {referrer(1).digest, referrer(2).digest}
-        registry.fault("GET", "/referrers/", times=1000, status=200, body=page, headers={"Link": link})
-        with pytest.raises(ContentError, match="pages"):
+        in_pages(registry, *[[]] * 101)
+        with pytest.raises(ContentError, match="more than 100 pages"):
             client.referrers(of)
+        registry.drop_faults()
+        asked = len(registry.log("GET", "/referrers/"))
+        registry.fault("GET", "/referrers/", times=1000, status=200, body=page, headers={"Link": link})
+        with pytest.raises(RegistryRefusedError, match="which is the page itself"):
+            client.referrers(of)
+        assert len(registry.log("GET", "/referrers/")) == asked + 2
 
 
 def in_pages(registry, *pages):

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from common.errors import HubError, SpaceError, UsageError
 from common.oci.image import Platform
 from common.progress import Silent
-from exporter.kit.lock_file import LockFile, Selection
+from exporter.kit.lock_file import MAX_LOCK, LockFile, Selection
 from exporter.kit.settings import PLATFORMS, PYTHONS, KitSettings, Runtime, checked_platforms, checked_pythons
 from exporter.kit.wheel_file import rebuilt
 from exporter.kit.wheels import WheelFetcher, shown
@@ -112,6 +112,7 @@ def test_a_lock_file_must_satisfy_the_requirements_of_the_importer(tmp_path):
     ("text", "message"),
     [
         (None, "No such file"),
+        ("#" * (MAX_LOCK + 1), "larger than"),
         ("a = " + "[" * 5000, "no lock file"),
         ("not toml", "no lock file"),
         ('created-by = "x"', "lock-version"),
