@@ -247,7 +247,7 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         yield Finding(
             "release-unsupported",
             f"OpenShift {intent.release}" if intent.release is not None else f"Kubernetes {version}".rstrip(),
-            f"{counted(len(found), 'operator')} of the archive not meant for this release",
+            f"{counted(len(found), 'operator of the archive is', 'operators of the archive are')} not meant for this release",
             tuple(shortened(found, _NAMED)),
             "Do not install these, or update the cluster first where it is too old; other versions need another archive.",
             severity=Severity.WARNING,

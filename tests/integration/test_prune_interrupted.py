@@ -96,7 +96,8 @@ def test_interrupted_at_each_step_and_run_again_it_ends_the_same(archives, tmp_p
         steps, goal = prune.count, prune.state
         assert goal[1] == {archives[0].digest: True, archives[2].digest: False}
         assert steps >= len(plan.deletions) + len(plan.records) + 2
-        for step in range(1, steps + 1):
+        # Of the kinds that `make test` has, a few steps.
+        for step in range(1, steps + 1, 4 if case in KINDS else 1):
             ended = prune.run(step, number)
             assert ended.status == (-number if number == signal.SIGKILL else ExitCode.INTERRUPTED), (step, ended)
             stored, remembered = prune.state
