@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from common.archive.reader import Archive
     from importer.serving.app import Repositories
     from importer.serving.server import Address, ServerCertificate
+
+
+_ALL = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened at
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,12 @@ class ListenOptions:
             raise UsageError("passwords over plain HTTP can be read on the way", hint="Say --self-signed DIR --name HOST.")
         return found
 
+    def host(self, address: Address) -> str:
+        """Return what clients call this host: the first name, else that of the host for all of its addresses."""
+        return (self.name or [socket.gethostname() if address.host in _ALL else address.host])[0]
+
     def _names(self, address: Address) -> list[str]:
-        if not self.name and address.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened at
+        if not self.name and address.host in _ALL:
             raise UsageError(
                 "--self-signed for all addresses needs a name", hint="Say --name with what clients call this host."
             )
@@ -103,8 +111,7 @@ def _serve(
     app = RegistryApp(opened, repositories)
     pullable = count_pullable(opened.inventory, mirror, opened.is_available)
     with listen(address) as open_socket:
-        host = (place.name or [address.host])[0]
-        bound = Address(host, open_socket.getsockname()[1])
+        bound = Address(place.host(address), open_socket.getsockname()[1])
         serve(
             app if accounts is None else Authentication(app, accounts),
             open_socket,

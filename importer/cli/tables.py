@@ -284,7 +284,7 @@ def receipt_table(receipt: Receipt, file: Path) -> list[str]:
     # Only a receipt for whole inventories lets the next export leave out all of their blobs.
     whole = "everything of" if receipt.inventories else "not everything of the archive"
     archives = indented(base_labels(receipt.inventories, receipt.archives))
-    return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}", *archives]
+    return [f"{file}: {counted(len(receipt.blobs), 'blob is', 'blobs are')} there, {whole}", *archives]
 
 
 def remembered_document(found: Remembered | None) -> Document:

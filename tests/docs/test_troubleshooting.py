@@ -15,6 +15,7 @@ _COMPOSED = {
     "… has no channel …": ('f"… has no … …"',),
     "the archive is NOT whole": ("the archive is …", "NOT whole"),
     ": no command of …": (": no … of …",),
+    "… permissions are missing": ('f"… missing"',),
 }
 # A string literal that goes on in the next line; a replacement field, without quotes of its own.
 _NEXT_LITERAL = re.compile(r"\"\n\s*f?\"")

@@ -127,6 +127,14 @@ def test_a_volume_that_is_not_here_is_named(tmp_path):
         assert client.get("org/app/tags/list").status_code == 200, "every volume knows all"
 
 
+def test_commands_name_this_host_where_it_serves_at_all_addresses(tmp_path):
+    """Nodes cannot pull from 0.0.0.0."""
+    write(tmp_path / "out", ARCHIVE)
+    with serving(tmp_path / "log", tmp_path / "out", "--plain-http", listen="0.0.0.0:0") as server:
+        assert server.host.rpartition(":")[0] == socket.gethostname()
+        assert not any("0.0.0.0" in line for line in server.lines)
+
+
 def test_a_damaged_blob_ends_the_connection(tmp_path):
     write(tmp_path / "out", ARCHIVE)
     inventory = Archive.open([tmp_path / "out"]).inventory
