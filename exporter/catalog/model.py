@@ -181,6 +181,26 @@ class Catalog:
         return (bundle for package in self.packages.values() for bundle in package.bundles.values())
 
 
+def without_bytes(catalog: Catalog) -> Catalog:
+    """Return a catalog that says which images its bundles need and can no longer be written: without blobs and channels.
+
+    Of the properties of bundles, those with objects stay.
+    """
+    packages = {}
+    for name, package in catalog.packages.items():
+        bundles = {key: _named(bundle) for key, bundle in package.bundles.items()}
+        packages[name] = Package(name, package.default_channel, {}, bundles, None, (), _NO_BLOB)
+    return Catalog(packages)
+
+
+def _named(bundle: Bundle) -> Bundle:
+    objects = tuple(one for one in bundle.properties if one.type == BUNDLE_OBJECT)
+    return replace(bundle, properties=objects, blob=_NO_BLOB)
+
+
+_NO_BLOB = Blob("", "", "", memoryview(b""))
+
+
 # Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the
 # field concerned is encoded again; other values keep their bytes, unknown fields among them.
 

@@ -14,20 +14,25 @@ from common.olm.catalog_names import Identity, distinct, packages_of_several
 from common.text import enumeration
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.installed import Asked, with_installed
+from exporter.catalog.model import Catalog, without_bytes
+from exporter.catalog.presentation import presentation_of
 from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests
 from exporter.catalog.rebuild import CarriedCatalog, carry, filtered, rebuild
 from exporter.catalog.selection import Selection, filled, select
+from exporter.catalog.update_graph import UpdateGraph
 from exporter.images.resolve import ResolvedImage, WantedImage
 from exporter.imageset.model import OperatorRequest, PackageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from common.oci.image import Platform
     from common.oci.reference import Reference
-    from exporter.catalog.model import Bundle, Catalog
+    from exporter.catalog.model import Bundle, Package
+    from exporter.catalog.presentation import Presentation
     from exporter.catalog.readers.package_manifests import PackageManifests
+    from exporter.catalog.selection import Reason
     from exporter.context import ExportContext
     from exporter.settings import ExportSettings
 
@@ -63,6 +68,24 @@ class Chosen:
     def bundles(self) -> Iterator[Bundle]:
         """The selected bundles."""
         return self.selection.catalog.bundles
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why bundles are kept or not."""
+        return self.selection.reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a plan keeps of a chosen catalog, which would take more memory than the plan (ADR 0091).
+
+    `presentations`: of each package by the head of its default channel.
+    """
+
+    name: str
+    request: OperatorRequest
+    reasons: tuple[Reason, ...]
+    presentations: Mapping[str, Presentation]
 
 
 def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
@@ -186,6 +209,24 @@ def _with_catalog(error: UsageError, request: OperatorRequest) -> UsageError:
 def inlined(item: Chosen, objects: Callable[[Bundle], tuple[Any, ...]]) -> Chosen:
     """Return the same with the manifests in the catalog that OLM of the target release reads there."""
     return replace(item, selection=filled(item.selection, objects, every=item.inline_all))
+
+
+def bare(item: Chosen) -> Chosen:
+    """Return the same with the names of images alone, without the bytes of the catalog."""
+    opened = replace(item.opened, catalog=Catalog({}), database=None)
+    return replace(item, opened=opened, selection=replace(item.selection, catalog=without_bytes(item.selection.catalog)))
+
+
+def choice(item: Chosen) -> Choice:
+    """Return what a plan keeps. Raises CatalogError for a default channel with a broken graph."""
+    packages = item.selection.catalog.packages
+    shown = {name: presentation_of(package, _default_head(package)) for name, package in packages.items()}
+    return Choice(item.name, item.request, item.reasons, shown)
+
+
+def _default_head(package: Package) -> str:
+    channel = package.channels.get(package.default_channel)
+    return UpdateGraph.of(channel.entries, f"{package.name}/{channel.name}").head if channel else ""
 
 
 def rebuilt(item: Chosen, settings: ExportSettings, context: ExportContext) -> CarriedCatalog:

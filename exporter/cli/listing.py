@@ -18,10 +18,10 @@ from common.files import size_text
 from common.table import columns
 from common.text import counted, enumeration, indented, numbered, paragraphs, sanitize
 from exporter.catalog import records
+from exporter.catalog.presentation import names_of, presentation_of
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
 from exporter.plan.installed import left_behind, unsupported
-from exporter.report.contents import names_of, presentation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from common.cli.summary import Measured
     from common.oci.image import Digest
     from common.target_profile import TargetProfile
-    from exporter.catalog.steps import Chosen
+    from exporter.catalog.steps import Choice, Chosen
     from exporter.distributed.part_directory import MadePart
     from exporter.report.preview import Preview
     from exporter.settings import ArchiveTerms
@@ -125,7 +125,9 @@ def plan_document(preview: Preview, *, explain: bool) -> Document:
     plan = preview.planned.plan
     # The JSON of a plan is the inventory as it would be: one format for plan, archive and diff.
     inventory = preview.spec.planned_inventory
-    document: Document = msgspec.to_builtins(inventory)
+    # Encoded when it is printed: as Python's values, all records would take twice the memory of the plan.
+    fields = {each.encode_name: getattr(inventory, each.name) for each in msgspec.structs.fields(inventory)}
+    document: Document = {name: value for name, value in fields.items() if value is not msgspec.UNSET}
     document["totals"] = totals(inventory)
     document |= {"operators": preview.operator_records(), "sizes": preview.size_record()}
     if plan.releases:
@@ -320,7 +322,7 @@ def _versions(item: Chosen) -> list[str]:
     return columns(rows, ((0, 1),)) if rows[1:] else _NOTHING
 
 
-def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
+def _reasons(chosen: Iterable[Chosen | Choice]) -> list[Document]:
     return [
         {
             "catalog": item.name,
@@ -330,11 +332,11 @@ def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
             "reason": reason.reason,
         }
         for item in chosen
-        for reason in item.selection.reasons
+        for reason in item.reasons
     ]
 
 
-def _explained(chosen: Iterable[Chosen]) -> list[str]:
+def _explained(chosen: Iterable[Chosen | Choice]) -> list[str]:
     rows = [("", "PACKAGE", "BUNDLE", "WHY")]
     rows += [
         ("keep" if reason["kept"] else "drop", reason["package"], reason["bundle"], reason["reason"])

@@ -179,6 +179,11 @@ _RELEASED = (ImageKind.RELEASE, ImageKind.COMPONENT)
 _NO_TAG_RULES = (4, 12)
 
 
+def inlines(chosen: Iterable[Chosen]) -> bool:
+    """Return whether objects of bundle images have to be inlined in a catalog."""
+    return any(one for item in chosen for one in lacking(item.selection, every=item.inline_all))
+
+
 def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, context: ExportContext) -> BundleContents:
     """Read the images of the bundles whose ClusterServiceVersion is not in the catalog."""
     wanted = [

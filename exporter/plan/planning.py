@@ -24,12 +24,14 @@ from exporter.releases import carrying, graph_carrying
 from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from common.archive.inventory import Problem
-    from exporter.catalog.steps import Chosen
+    from common.archive.inventory import CatalogRecord, Problem
+    from common.oci.image import Digest
+    from exporter.catalog.steps import Choice, Chosen
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
+    from exporter.plan.images import BundleContents
 
 
 _LOG = logging.getLogger(__name__)
@@ -37,10 +39,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with the selections that led to it."""
+    """A plan with the choices that led to it."""
 
     plan: ExportPlan
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[Choice, ...]
 
     def terms(self, settings: ExportSettings) -> ArchiveTerms:
         """Return the settings that are part of the archive, with the packages that were selected for installed operators."""
@@ -51,51 +53,60 @@ class Planned:
         return replace(settings.terms, image_set=image_set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Catalogs:
+    """The images of catalogs, without the bytes of the catalogs, which take more memory than all the rest.
+
+    `chosen`: `steps.bare`; `choices`, `images`: by record; `held`: their blobs that exist in no registry; `published`: images
+    that their publishers may have signed; `contents`: of bundles, where the catalogs needed them; `absent`: problems of
+    catalogs of which nothing is carried; `stranded`: those of operators of the target cluster.
+    """
+
+    chosen: tuple[Chosen, ...]
+    choices: tuple[Choice, ...]
+    records: tuple[CatalogRecord, ...]
+    images: tuple[ResolvedImage, ...]
+    held: Mapping[Digest, bytes]
+    published: tuple[ResolvedImage, ...]
+    contents: BundleContents | None
+    absent: tuple[Problem, ...]
+    stranded: tuple[Problem, ...]
+
+
 def make(settings: ExportSettings, context: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layers except those of the catalogs and their bundles."""
     graph_carrying.require_base(settings)
     delivered = _delivered(settings)  # first: a wrong archive or receipt is an error that needs no registry
     releases = carrying.find(settings, context)
     data = graph_carrying.data(settings, context)
-    opened = steps.choose(settings, context)
-    chosen = tuple(item for item in opened if item.carried)
-    _require_any(opened, settings)
-    # Before the catalogs are rebuilt, because objects of bundles may have to be inlined in them.
-    contents = images.bundle_contents(chosen, settings, context)
-    chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
-    carried = [steps.rebuilt(item, settings, context) for item in chosen]
+    catalogs = _catalogs(settings, context)
+    contents = catalogs.contents or images.bundle_contents(catalogs.chosen, settings, context)
     listed = releases.wanted(settings.image_set.platform.platforms)
-    wanted, found = images.wanted_images(chosen, contents, settings, listed)
+    wanted, found = images.wanted_images(catalogs.chosen, contents, settings, listed)
     resolved = images.resolved_images(wanted, {**contents.resolved, **releases.payloads}, settings, context)
-    # A rebuilt catalog and one from a file exist in no registry, so there are no signatures of them to look for.
-    published = [
-        image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
-    ]
-    attached, unfound = _attached([*published, *resolved], settings, context)
+    attached, unfound = _attached([*catalogs.published, *resolved], settings, context)
     problems = [
         *settings.image_set.problems,
         *releases.problems,
-        *(problem for item in opened if not item.carried for problem in item.selection.problems),
+        *catalogs.absent,
         *found,
         *contents.problems,
         *images.sparse_indexes(resolved, settings),
         *images.pulled_by_tag(resolved, settings),
-        *left_behind(chosen, settings.target),
+        *catalogs.stranded,
         *unfound,
     ]
-    catalogs = [records.catalog_record(item, image) for item, image in zip(chosen, carried, strict=True)]
-    problems += [problem for catalog in catalogs for problem in unsupported(catalog.packages, settings.release)]
+    problems += [problem for catalog in catalogs.records for problem in unsupported(catalog.packages, settings.release)]
     graphs, lacking = graph_carrying.images(data, releases.releases, resolved, settings, context)
-    made_here = (*(image.held for image in carried), *(image.held for image in graphs))
-    held = {digest: content for blobs in made_here for digest, content in blobs.items()}
+    held = dict(catalogs.held) | {digest: content for image in graphs for digest, content in image.held.items()}
     resolved += [image.resolved for image in graphs]
-    plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, [*problems, *lacking])
+    plan = make_plan(catalogs.records, [*catalogs.images, *resolved, *attached], held, [*problems, *lacking])
     graph = UpdateGraphRecord(releases.paths, graphs[0].digest if graphs else None)
     plan = replace(plan, releases=releases.records(resolved), update_graph=graph)
     # Collisions on the mirror depend on the final names and digests of all images.
     plan = leave_out(replace(plan, problems=(*plan.problems, *mapping.find(plan))), delivered)
     _warn_of_nothing_left_out(plan, settings)
-    return Planned(plan, chosen)
+    return Planned(plan, catalogs.choices)
 
 
 def _warn_of_nothing_left_out(plan: ExportPlan, settings: ExportSettings) -> None:
@@ -106,6 +117,31 @@ def _warn_of_nothing_left_out(plan: ExportPlan, settings: ExportSettings) -> Non
             "%s: nothing of the plan is there, so nothing is left out; is it of the same catalogs and images?",
             " and ".join(named),
         )
+
+
+def _catalogs(settings: ExportSettings, context: ExportContext) -> _Catalogs:
+    """Open the catalogs, select from them and build their images."""
+    opened = steps.choose(settings, context)
+    chosen = tuple(item for item in opened if item.carried)
+    _require_any(opened, settings)
+    contents = None
+    if images.inlines(chosen):
+        contents = images.bundle_contents(chosen, settings, context)
+        chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
+    carried = [steps.rebuilt(item, settings, context) for item in chosen]
+    both = list(zip(chosen, carried, strict=True))
+    return _Catalogs(
+        chosen=tuple(map(steps.bare, chosen)),
+        choices=tuple(map(steps.choice, chosen)),
+        records=tuple(records.catalog_record(item, image) for item, image in both),
+        images=tuple(image.resolved for image in carried),
+        held={digest: content for image in carried for digest, content in image.held.items()},
+        # A rebuilt catalog and one from a file exist in no registry, so there are no signatures of them to look for.
+        published=tuple(image.resolved for item, image in both if not image.held and item.opened.digest is not None),
+        contents=contents,
+        absent=tuple(problem for item in opened if not item.carried for problem in item.selection.problems),
+        stranded=tuple(left_behind(chosen, settings.target)),
+    )
 
 
 def _require_any(opened: Sequence[Chosen], settings: ExportSettings) -> None:

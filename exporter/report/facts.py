@@ -9,8 +9,9 @@ from msgspec.structs import replace as replaced
 
 from common.archive.inventory import ATTACHED, Inventory
 from common.sbom.envelope import STATEMENT
+from exporter.catalog.presentation import Presentation
 from exporter.plan import diff
-from exporter.report.contents import Background, Presentation, Purpose, changes_of, presentation_of
+from exporter.report.contents import Background, Purpose, changes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,14 +77,15 @@ def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
 def own_facts(planned: Planned) -> Facts:
     """Return the facts of a plan that no earlier archive is opened for."""
     presented = tuple(_presented(planned))
-    bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
+    packages = (package for record in planned.plan.catalogs for package in record.packages)
+    bundles = sum(len({each.name for channel in package.channels for each in channel.bundles}) for package in packages)
     icons = sum(len(one.presentation.icon) + _ESCAPED * len(one.presentation.summary) for one in presented)
     return Facts(
         presented=presented,
         reasons=tuple(
             Reason(one.name, reason.package, reason.bundle, reason.reason)
             for one in planned.chosen
-            for reason in one.selection.reasons
+            for reason in one.reasons
             if reason.kept  # the others say why a bundle is left out
         ),
         asked={one.name: tuple(package.name for package in one.request.packages) for one in planned.chosen},
@@ -100,8 +102,4 @@ def _presented(planned: Planned) -> Iterator[Presented]:
     """Give the presentation of each operator, by the head of its default channel."""
     # Not strict without selections: there the records have nothing to be paired with.
     for record, one in zip(planned.plan.catalogs, planned.chosen, strict=bool(planned.chosen)):
-        for package in record.packages:
-            head = next((channel.head for channel in package.channels if channel.name == package.default_channel), "")
-            found = one.selection.catalog.packages.get(package.name)
-            if found is not None:
-                yield Presented(record.name, package.name, presentation_of(found, head))
+        yield from (Presented(record.name, name, found) for name, found in one.presentations.items())

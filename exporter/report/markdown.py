@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from markupsafe import Markup, escape
 
 from common.text import is_visible
-from exporter.report.contents import MAX_SUMMARY
+from exporter.catalog.presentation import MAX_SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

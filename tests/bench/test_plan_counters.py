@@ -6,6 +6,7 @@ import cProfile
 import gc
 import io
 import pstats
+import re
 import threading
 import tracemalloc
 
@@ -19,9 +20,14 @@ from common.oci.reference import Reference
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
+from exporter import workflow
 from exporter.images import signatures
 from exporter.images.resolve import WantedImage, resolve
+from exporter.imageset.model import ImageSet, OperatorRequest
 from exporter.plan.plan import make_plan
+from exporter.settings import ExportSettings
+from tests.fakes import sources
+from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 
@@ -29,6 +35,8 @@ pytestmark = pytest.mark.integration
 KIB = 1024
 CALLS = 1400
 JOBS = 6
+BUNDLES = 40
+METADATA = 100_000  # bytes of each
 
 
 def document(number: int) -> bytes:
@@ -87,6 +95,40 @@ def memory(count: int) -> int:
 def test_a_further_image_takes_less_than_8_kib_of_a_plan():
     memory(50)  # what is made once
     assert (memory(300) - memory(100)) / 200 <= 8 * KIB
+
+
+class Watching(Silent):
+    """Notes the memory that is held at the beginning of each step."""
+
+    def __init__(self):
+        self.held = {}
+
+    def begin(self, what, *_args, **_options):
+        gc.collect()
+        self.held[" ".join(re.findall(r"[a-z]+(?= |$)", what)[:2])] = tracemalloc.get_traced_memory()[0]
+
+
+def test_a_catalog_is_gone_when_images_are_looked_up():
+    """A bundle of the largest real catalog has 20 KiB of metadata, more than all that a plan holds of its images."""
+    with FakeRegistry() as registry:
+        texts = [bundle_blob(f"foo.v1.0.{number}", image=f"{registry.host}/org/gone:v{number}") for number in range(BUNDLES)]
+        for text in texts:
+            text["properties"][-1]["value"]["description"] = "x" * METADATA
+        entries = [entry(f"foo.v1.0.{number}", f"foo.v1.0.{number - 1}" if number else "") for number in range(BUNDLES)]
+        files = {"catalog.json": stream(package_blob(), channel_blob("stable", entries), *texts)}
+        name = registry.add_image("org/catalog", sources.catalog_image(files), tag="v1")
+        access = RegistrySettings(insecure=frozenset({registry.host}))
+        settings = ExportSettings(ImageSet((OperatorRequest(str(name), full=True),)), access, "2026-11-30T00:00:00Z")
+        watching = Watching()
+        tracemalloc.start()
+        try:
+            planned = workflow.plan(settings, watching)
+        finally:
+            tracemalloc.stop()
+    assert len(planned.plan.images) == 1 + BUNDLES
+    begun = watching.held.pop("reading catalog")
+    assert len([step for step in watching.held if step.startswith("looking")]) >= 3
+    assert max(watching.held.values()) - begun <= BUNDLES * METADATA / 8
 
 
 def test_a_manifest_costs_a_bounded_number_of_calls():

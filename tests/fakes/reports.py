@@ -22,7 +22,7 @@ from exporter.catalog.readers.opening import OpenedCatalog
 from exporter.catalog.records import package_records
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import select
-from exporter.catalog.steps import Chosen
+from exporter.catalog.steps import Chosen, choice
 from exporter.images.resolve import ResolvedImage, WantedImage, merged
 from exporter.imageset.model import ImageSet, OperatorRequest, PackageRequest
 from exporter.plan.plan import make_plan
@@ -45,11 +45,17 @@ class Reported:
     settings: ExportSettings
 
 
-def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[str] = (), full: bool = False) -> Planned:
-    """Return the plan for packages of a catalog, or for all of it; images of the repositories in `lost` could not be had."""
+def chosen(catalog: Catalog, packages: Sequence[str] = (), *, full: bool = False) -> Chosen:
+    """Return packages of a catalog, or all of it, as `hub-export` chooses them."""
     request = OperatorRequest(SOURCE, full=full, packages=tuple(PackageRequest(name) for name in packages))
     selection = close([Selected(catalog, select(catalog, request))])[0]
-    opened = OpenedCatalog(SOURCE, NAME, catalog, digest_of(b"catalog"))
+    return Chosen(NAME, request, OpenedCatalog(SOURCE, NAME, catalog, digest_of(b"catalog")), selection)
+
+
+def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[str] = (), full: bool = False) -> Planned:
+    """Return the plan for packages of a catalog, or for all of it; images of the repositories in `lost` could not be had."""
+    item = chosen(catalog, packages, full=full)
+    selection, opened = item.selection, item.opened
     wanted = [
         image
         for bundle in selection.catalog.bundles
@@ -62,7 +68,7 @@ def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[st
     record = CatalogRecord(
         SOURCE, opened.digest, root.tree.root.digest, NAME, "file-based", not full, package_records(selection.catalog)
     )
-    return Planned(make_plan([record], images, {}, selection.problems), (Chosen(NAME, request, opened, selection),))
+    return Planned(make_plan([record], images, {}, selection.problems), (choice(item),))
 
 
 def reported(made: Planned, output: Path, **changes: object) -> Reported:

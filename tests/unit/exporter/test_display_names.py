@@ -21,7 +21,7 @@ def listed(
     blob = bundle_blob(f"{name}.v1.0.0", package=package)
     blob["properties"] = [blob["properties"][0], *properties]
     catalog = catalog_of(package_blob(package), channel_blob(channel, [entry(f"{name}.v1.0.0")], package), blob)
-    chosen = reports.planned(catalog, full=True).chosen
+    chosen = (reports.chosen(catalog, full=True),)
     (found,) = listing.list_document(chosen, None, explain=False)["catalogs"][0]["packages"]
     assert list(found) == ["name", "displayName", "defaultChannel", "channels"]
     return found["displayName"], listing.list_table(chosen, [package], None, explain=False)
@@ -68,5 +68,5 @@ def test_only_heads_of_the_default_channel_count() -> None:
     new = bundle_blob("foo.v2.0.0") | {"properties": [bundle_blob("foo.v2.0.0")["properties"][0], metadata("New")]}
     entries = [entry("foo.v1.0.0"), entry("foo.v2.0.0", "foo.v1.0.0")]
     catalog = catalog_of(package_blob(), channel_blob("stable", entries), channel_blob("old", entries[:1]), old, new)
-    (found,) = listing.list_document(reports.planned(catalog, full=True).chosen, None, explain=False)["catalogs"]
+    (found,) = listing.list_document((reports.chosen(catalog, full=True),), None, explain=False)["catalogs"]
     assert [one["displayName"] for one in found["packages"]] == ["New"]

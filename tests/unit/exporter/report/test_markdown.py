@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from exporter.report.contents import MAX_SUMMARY
+from exporter.catalog.presentation import MAX_SUMMARY
 from exporter.report.markdown import MAX_SHOWN, rendered
 
 HARMLESS = re.compile(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from exporter.catalog.model import Property
-from exporter.report.contents import MAX_ICON, Presentation, presentation_of
+from exporter.catalog.presentation import MAX_ICON, Presentation, presentation_of
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
 ICON = base64.b64encode(b"<svg/>").decode()
