@@ -353,6 +353,10 @@ def read_secret(path: Path, option: str) -> str:
     return secret
 
 
+_SECONDS = re.compile(r"\d{1,20}", re.ASCII)
+_LATEST = 253_402_300_799  # the end of the year 9999
+
+
 def created_now() -> str:
     """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
     epoch = source_epoch()
@@ -364,11 +368,15 @@ def source_epoch() -> int | None:
     """Return SOURCE_DATE_EPOCH, in seconds since 1970; None where it is not set. Raises UsageError."""
     # reproducible-builds.org, SOURCE_DATE_EPOCH: the variable is decimal seconds, and an invalid value must not be ignored.
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and not epoch.isdecimal():
+    if epoch is None:
+        return None
+    # Milliseconds (`date +%s%3N`) are years past 9999, which RFC 3339 and Python do not have.
+    if _SECONDS.fullmatch(epoch) is None or int(epoch) > _LATEST:
         raise UsageError(
-            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}", hint="Unset it, or give seconds since 1970."
+            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}",
+            hint="Unset it, or give seconds since 1970, as date +%s does.",
         )
-    return int(epoch) if epoch else None
+    return int(epoch)
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,7 +30,7 @@ ARCHIVE = "Archive"
 INCREMENTS = "Increments and repairs"
 
 # Both families of units: media are sold in GB (powers of 1000), file systems report GiB (powers of 1024).
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _WHOLE = 100
 _SHOWN = 40  # characters of a refused name
@@ -46,7 +46,7 @@ def parse_size(text: str) -> int:
         raise UsageError(f"not a size: {text[:40]!r}", hint="Wanted: a number with a unit (4GiB, 4.7GB), fat32, dvd or bd25.")
     # IEC 80000-13: only the infix `i` means powers of 1024.
     step = 1024 if match[3] else 1000
-    return int(float(match[1]) * step ** _POWERS[match[2].lower()])
+    return int(Fraction(match[1]) * step ** _POWERS[match[2].lower()])
 
 
 # A header, a footer and the metadata of one image take more; `10` is meant to be 10 GiB.
