@@ -40,6 +40,7 @@ from common.archive.inventory import (
     BlobRecord,
     CatalogRecord,
     Encoding,
+    ImageRecord,
     Inventory,
     ManifestRecord,
     Piece,
@@ -57,9 +58,7 @@ from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_
 from common.version import parse as parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from common.archive.inventory import ImageRecord
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 NAME = "inventory.json"
@@ -85,14 +84,19 @@ class WireCatalog(CatalogRecord, frozen=True):
 
 
 class _WireInventory(Inventory, frozen=True):
-    """An inventory as received; the image set stays raw until its values are counted."""
+    """An inventory as received: the image set is raw until its values are counted, entries of long lists until their turn."""
 
     image_set: msgspec.Raw  # type: ignore[assignment]
     catalogs: tuple[WireCatalog, ...]
+    images: list[msgspec.Raw]  # type: ignore[assignment]
+    manifests: dict[Digest, msgspec.Raw]  # type: ignore[assignment]
+    blobs: dict[Digest, msgspec.Raw]  # type: ignore[assignment]
 
 
 _KIND = msgspec.json.Decoder(_Kind)
 _INVENTORY = msgspec.json.Decoder(_WireInventory)
+_BLOB, _MANIFEST = msgspec.json.Decoder(BlobRecord), msgspec.json.Decoder(ManifestRecord)
+_IMAGE = msgspec.json.Decoder(ImageRecord)
 _FREE_FORM = msgspec.json.Decoder(dict[str, Any])
 _TEMPLATE: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
 
@@ -191,9 +195,7 @@ def decode(raw: bytes, where: str) -> Inventory:
 
 def decode_unchecked(raw: bytes) -> Inventory:
     """Read an inventory, or that part of a plan, in bounded memory, without `check`. Raises UNDECODABLE."""
-    fields = _with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory)
-    _share(fields)
-    return Inventory(**fields)
+    return _with_lists(_with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory))
 
 
 def with_free_form(wire: Any, kind: type[T]) -> T:
@@ -213,26 +215,51 @@ def _with_free_form(wire: Any, kind: type) -> dict[str, Any]:
     return fields
 
 
-def _share(fields: dict[str, Any]) -> None:
-    """Let the records of an inventory have one text for each digest and media type: each is made for each mention of it."""
-    blobs, manifests = fields["blobs"], fields["manifests"]
-    known = {digest: digest for digest in (*blobs, *manifests)}
-    types: dict[str, str] = {}
-    for digest, blob in blobs.items():
-        size = next((piece.size for piece in blob.pieces if piece.size == blob.size), blob.size)  # one number for both
-        blobs[digest] = replaced(blob, size=size, media_type=types.setdefault(blob.media_type, blob.media_type))
-    for digest, manifest in manifests.items():
-        manifests[digest] = replaced(
-            manifest,
-            media_type=types.setdefault(manifest.media_type, manifest.media_type),
-            manifests=tuple([known.get(one, one) for one in manifest.manifests]),
-            blobs=tuple([known.get(one, one) for one in manifest.blobs]),
-        )
-    images = []
-    for image in fields["images"]:
-        digest, media_type = known.get(image.digest, image.digest), types.get(image.media_type, image.media_type)
-        images.append(replaced(image, digest=digest, media_type=media_type))
-    fields["images"] = tuple(images)
+def _with_lists(fields: dict[str, Any]) -> Inventory:
+    """Return an inventory whose long lists are still raw, entry by entry.
+
+    One text stands for each digest, media type and name, which is made for each mention of it: all of them at once would take
+    more memory than what is left.
+    """
+    seen: dict[Any, Any] = {digest: digest for name in ("blobs", "manifests") for digest in fields[name]}
+
+    def one(value: T) -> T:
+        return seen.setdefault(value, value)  # type: ignore[no-any-return]
+
+    blobs, manifests, images = fields["blobs"], fields["manifests"], fields["images"]
+    for digest, raw in blobs.items():
+        blobs[digest] = _blob(_decoded(_BLOB, raw, digest), one)
+    for digest, raw in manifests.items():
+        found = _decoded(_MANIFEST, raw, digest)
+        children, parts = tuple(map(one, found.manifests)), tuple(map(one, found.blobs))
+        manifests[digest] = ManifestRecord(one(found.media_type), found.size, children, parts, found.subject)
+    for place, raw in enumerate(images):
+        images[place] = _image(_decoded(_IMAGE, raw, f"images[{place}]"), one)
+    return Inventory(**{**fields, "images": tuple(images)})
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, where: str) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(f"{where[:_SHOWN]}: {error}") from error
+
+
+def _blob(blob: BlobRecord, one: Callable[[Any], Any]) -> BlobRecord:
+    size, pieces = blob.size, blob.pieces
+    if len(pieces) == 1 and pieces[0].size == size:
+        size = pieces[0].size  # one number for both
+    return BlobRecord(size, one(blob.media_type), blob.encoding, pieces, one(blob.in_), blob.missing)
+
+
+def _image(image: ImageRecord, one: Callable[[Any], Any]) -> ImageRecord:
+    return replaced(
+        image,
+        digest=one(image.digest),
+        media_type=one(image.media_type),
+        platforms=one(image.platforms),
+        needed_by=one(tuple(map(one, image.needed_by))),
+    )
 
 
 def _catalog(wire: WireCatalog) -> CatalogRecord:
