@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import (
@@ -11,20 +11,19 @@ from common.archive.inventory import (
     Inventory,
     Problem,
     ProblemCode,
-    blobs_of,
     documents_of,
     lacking_images,
     require_bounded_images,
 )
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
-from common.oci.image import NO_ANNOTATIONS, Descriptor, Digest
 from common.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from common.archive.inventory import BlobRecord
+    from common.oci.image import Digest
     from common.oci.reference import Reference
 
 
@@ -102,18 +101,24 @@ class Closure:
     def __init__(self, inventory: Inventory) -> None:
         require_bounded_images(inventory)  # every user of this class walks through the blobs of each image
         self._inventory = inventory
-        self._blobs: dict[Digest, frozenset[Digest]] = {}
+        self._blobs: dict[Digest, tuple[Digest, ...]] = {}
 
     def manifests_of(self, digest: Digest) -> list[Digest]:
         """Return the manifests and indexes of an image, children first: a registry refuses an index before its manifests."""
         return documents_of(self._inventory, digest)
 
-    def blobs_of(self, image: MappedImage) -> frozenset[Digest]:
-        """Return the blobs of an image."""
+    def blobs_of(self, image: MappedImage) -> tuple[Digest, ...]:
+        """Return the blobs of an image, each once."""
         # Kept: every pass over the images asks for it, and so does every failure.
         if image.digest not in self._blobs:
-            self._blobs[image.digest] = blobs_of(self._inventory, image.digest)
+            self._blobs[image.digest] = self._listed(image.digest)
         return self._blobs[image.digest]
+
+    def _listed(self, root: Digest) -> tuple[Digest, ...]:
+        lists = [self._inventory.manifests[digest].blobs for digest in documents_of(self._inventory, root)]
+        found = tuple(dict.fromkeys(chain.from_iterable(lists)))
+        # Of an image with one manifest the inventory has that tuple: a set of each would take as much as all other tables.
+        return next((one for one in lists if one == found), found)
 
     def repositories(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
         """Return for each blob the repositories of the mirror that need it."""
@@ -145,17 +150,13 @@ class Closure:
                 found.setdefault(digest, []).append(image)
         return found
 
-    def upload_order(self, images: Sequence[MappedImage]) -> list[Descriptor]:
+    def upload_order(self, images: Sequence[MappedImage]) -> list[Digest]:
         """Return the blobs of images: the most shared first, then in the archive's order."""
         # A blob that many repositories need is uploaded once and mounted into the others, so it has to be there early; the
         # rest follows the volumes, because optical and USB media are slow at seeking.
         repositories = self.repositories(images)
         records = self._inventory.blobs
-        order = sorted(
-            repositories,
-            key=lambda d: (-len(repositories[d]), *_position(records[d]), d),
-        )
-        return [Descriptor(records[d].media_type, d, records[d].size, annotations=NO_ANNOTATIONS) for d in order]
+        return sorted(repositories, key=lambda d: (-len(repositories[d]), *_position(records[d]), d))
 
 
 def _repository_of(image: MappedImage) -> Reference:

@@ -65,7 +65,7 @@ def push(
         found = _Found(complete) if heal else _without_present(complete, archive, client, pool, tally)
         todo = found.absent
         state = _mirror_state(archive, partition, (todo, complete), client, pool)
-        waiting = sum(1 for image in todo if state.absent and not closure.blobs_of(image).isdisjoint(state.absent))
+        waiting = sum(1 for image in todo if state.absent and not state.absent.isdisjoint(closure.blobs_of(image)))
         tally.note_missing(state.absent, waiting, archive)
         sink = RegistrySink(client, closure.repositories(todo), state.partly)
         tagger = Tagger(archive, partition, client, heal=heal, right=found.right)
@@ -173,16 +173,17 @@ class _Run:
             tags.arrived(digest)
         # Absent ones are in the tally as missing; trying to read them would add an error for each.
         settled = state.whole | state.absent
-        owned = [blob for blob in self.closure.upload_order(self.todo) if self.partition.owns(blob.digest)]
-        blobs = [blob for blob in owned if blob.digest not in settled]
+        ordered = self.closure.upload_order(self.todo)
+        blobs = [digest for digest in ordered if digest not in settled and self.partition.owns(digest)]
         source = ArchiveOrMirror(self.archive, self.client, state.partly)
         users = ((image.repository, image.record.needed_by) for image in self.todo)
         names = BlobNames(self.sink.places, users)
         wanted = self._wanted(blobs, progress)
-        with step(progress, f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs), kept=True):
+        size = sum(self.archive.inventory.blobs[digest].size for digest in blobs)
+        with step(progress, f"pushing {counted(len(blobs), 'blob')}", size, kept=True):
             failed = _copy_blobs(wanted, source, self.sink, self.tally, tags.arrived, names=names, jobs=jobs, progress=progress)
         self.tally.warn_unreadable(self.client.unreadable)
-        self._note_failures((blob.digest for blob in blobs), failed)
+        self._note_failures(blobs, failed)
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
         # to ask finds all blobs on the mirror, and tags the image. So no coordinator is needed (ADR 0022).
         self._count_foreign(tags)
@@ -217,10 +218,10 @@ class _Run:
         if found:
             note_blobs(found, self.closure.users(self.todo), self.tally)
 
-    def _wanted(self, blobs: Sequence[Descriptor], progress: Progress) -> Iterator[Descriptor]:
+    def _wanted(self, blobs: Sequence[Digest], progress: Progress) -> Iterator[Descriptor]:
         """Give the blobs, without those that only images need whose media type the mirror has refused by then."""
         users: dict[Digest, list[MappedImage]] = {}
-        for blob in blobs:
+        for blob in map(self.archive.descriptor, blobs):
             if self.tagger.refused and not users:
                 users = self.closure.users(self.todo)
             if not users or any(self.tagger.type_error(image) is None for image in users[blob.digest]):

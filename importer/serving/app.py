@@ -487,7 +487,7 @@ def _repository(inventory: Inventory, closure: Closure, images: Iterable[MappedI
     for image in images:
         tags |= dict.fromkeys(image.tags, image.digest)
         manifests.update(closure.manifests_of(image.digest))
-        blobs |= closure.blobs_of(image)
+        blobs.update(closure.blobs_of(image))
     referrers: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for digest in sorted(manifests):
         subject = inventory.manifests[digest].subject
