@@ -60,7 +60,11 @@ def compress_parts(parts: Iterable[bytes], size: int) -> bytes:
     Of content of megabytes it is not the frame that `compress` makes: matches are found in a copy of a window of it.
     """
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compressobj(size=size)
-    return b"".join([*map(compressor.compress, parts), compressor.flush()])
+    made = io.BytesIO()  # grows in place, where joining a list would hold the bytes twice
+    for part in parts:
+        made.write(compressor.compress(part))
+    made.write(compressor.flush())
+    return made.getvalue()
 
 
 @dataclass(frozen=True, slots=True)

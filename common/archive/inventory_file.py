@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import itertools
 import re
+from array import array
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -456,7 +456,8 @@ def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
 
 def _check_places(inventory: Inventory) -> None:
     """Check that every place is in the data region of a listed volume, and that no two overlap."""
-    places: dict[int, list[tuple[int, int]]] = {}
+    starts: dict[int, array[int]] = {}
+    ends: dict[int, array[int]] = {}
     for digest, blob in inventory.blobs.items():
         for piece in blob.pieces:
             if not 1 <= piece.volume <= len(inventory.volumes):
@@ -464,11 +465,11 @@ def _check_places(inventory: Inventory) -> None:
             start, end = extent(piece)
             if start < len(OPENING) or end > inventory.volumes[piece.volume - 1].data_size:
                 raise ContentError(f"{digest}: is outside the data region of volume {piece.volume}: {start} to {end}")
-            places.setdefault(piece.volume, []).append((start, end))
-    # Sorted, so that a place has to be compared with its successor only.
-    for volume, found in places.items():
-        found.sort()
-        for (_, end), (start, _) in itertools.pairwise(found):
+            starts.setdefault(piece.volume, array("Q")).append(start)
+            ends.setdefault(piece.volume, array("Q")).append(end)
+    # None overlap exactly where, of both sorted, each place ends before the next one begins.
+    for volume, found in starts.items():
+        for end, start in zip(sorted(ends[volume]), sorted(found)[1:], strict=False):
             if start < end:
                 raise ContentError(f"volume {volume}: places overlap at byte {start}")
 

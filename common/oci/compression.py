@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -139,4 +140,8 @@ def gzip(content: bytes) -> bytes:
 def gzip_parts(parts: Iterable[bytes]) -> bytes:
     """Compress content that comes in parts, to the same bytes as `gzip` gives of all of it."""
     deflater = zlib.compressobj(level=9, wbits=31)
-    return b"".join([*map(deflater.compress, parts), deflater.flush()])
+    made = io.BytesIO()  # grows in place, where joining a list would hold the bytes twice
+    for part in parts:
+        made.write(deflater.compress(part))
+    made.write(deflater.flush())
+    return made.getvalue()
