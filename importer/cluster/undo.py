@@ -27,13 +27,14 @@ from importer.cluster.kinds import (
     CONFIG_MAP,
     IMAGE_CONFIG,
     NAMESPACE,
+    OPERATOR_GROUP,
     OWN_LABELS,
     SERVICE_ACCOUNT,
     SUBSCRIPTION,
     has_own_label,
     kind_of,
 )
-from importer.cluster.removal.brought import brought, why_account_stays, why_csv_stays, why_extension_stays
+from importer.cluster.removal.brought import brought, why_account_stays, why_csv_stays, why_extension_stays, why_group_stays
 from importer.cluster.removal.namespaces import what_is_in
 
 if TYPE_CHECKING:
@@ -315,6 +316,8 @@ def _why_it_stays(client: ClusterClient, entry: Entry, live: Body, done: Sequenc
     }
     if entry.kind == CLUSTER_SERVICE_VERSION.name:
         why = why_csv_stays(client, entry, live, {name for kind, name in going if kind == SUBSCRIPTION.name})
+    elif entry.kind == OPERATOR_GROUP.name:
+        why = why_group_stays(client, entry, going)
     elif entry.kind == CLUSTER_EXTENSION.name:
         why = why_extension_stays(live)
     elif entry.kind in (SERVICE_ACCOUNT.name, CLUSTER_ROLE_BINDING.name):

@@ -209,6 +209,27 @@ def test_undo_keeps_a_namespace_with_things_of_others(site):
     assert [one.outcome for one in here.undo()] == [Outcome.DELETED]
 
 
+THEIRS = InstalledOperator("foo-system", "theirs", "other", version="2.0.0", source="index")
+
+
+@pytest.mark.parametrize("theirs", ["subscription", *more(["changed"])])
+def test_undo_keeps_the_operator_group_that_operators_of_others_need(site, theirs):
+    """Without it OLM fails them with NoOperatorGroup. When they are gone, undo continues."""
+    here = site()
+    here.install("foo")
+    if theirs == "subscription":
+        put_operator(here.cluster, THEIRS)
+    else:
+        place = {"name": "foo", "namespace": "foo-system"}
+        here.cluster.put({"kind": "Subscription", "metadata": place, "spec": {"channel": "fast"}}, "someone")
+    name = "theirs" if theirs == "subscription" else "foo"
+    would, done = ({one.kind: (one.outcome, one.fields, one.why) for one in here.undo(dry_run=each)} for each in (True, False))
+    assert would == done
+    assert done["OperatorGroup"] == (Outcome.REFUSED, (f"Subscription {name} needs it",), "it stays")
+    assert here.cluster.names("OperatorGroup").count("foo-system") == 1
+    assert "foo-system" in here.cluster.namespaces()
+
+
 @pytest.mark.more
 def test_undo_leaves_what_others_changed(site):
     here = site()

@@ -8,12 +8,15 @@ stay. OLM v1 deletes CustomResourceDefinitions, and with them all custom resourc
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from importer.cluster.api.client import ForbiddenError
 from importer.cluster.kinds import (
     CLUSTER_EXTENSION,
     CLUSTER_ROLE_BINDING,
     CLUSTER_SERVICE_VERSION,
+    COPIED_LABEL,
     SERVICE_ACCOUNT,
     SUBSCRIPTION,
     condition,
@@ -56,6 +59,24 @@ def why_csv_stays(client: ClusterClient, entry: Entry, live: Body, gone: Collect
     named = [each["metadata"]["name"] for each in others if status_of(each).get("installedCSV") == entry.name]
     named = [name for name in named if name not in gone]
     return f"Subscription {named[0]} has it installed" if named else ""
+
+
+def why_group_stays(client: ClusterClient, entry: Entry, going: Collection[tuple[str, str]]) -> str:
+    """Return why an OperatorGroup is not deleted; empty where it is. Raises ClusterError.
+
+    `going`: kind and name of what is deleted before it. Without the group, OLM fails every operator of its namespace with
+    NoOperatorGroup (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go, operatorGroupForCSV).
+    """
+    bodies = [(SUBSCRIPTION.name, each) for each in client.list(SUBSCRIPTION, entry.namespace) or []]
+    # Those that may not be listed have a Subscription in most cases.
+    with suppress(ForbiddenError):
+        versions = client.list(CLUSTER_SERVICE_VERSION, entry.namespace, absent=COPIED_LABEL) or []
+        bodies += [(CLUSTER_SERVICE_VERSION.name, each) for each in versions]
+    for kind, each in bodies:
+        name = str(each["metadata"]["name"])
+        if (kind, name) not in going and not each["metadata"].get("deletionTimestamp"):
+            return f"{kind} {name} needs it"
+    return ""
 
 
 def why_extension_stays(live: Body) -> str:
