@@ -105,7 +105,7 @@ def archive(home: Path) -> tuple[Inventory, bytes]:
             file.truncate(size)  # sparse
     sums = {name: hashlib.sha256(name.encode()).hexdigest() for name in sizes}
     sums["inventory.json"] = _identity(told.inventory).removeprefix("sha256:")  # the page states it as the identity too
-    page = Report(facts_of(made, told.settings), told.settings.making, home).render(told.inventory, sums)
+    page = Report(facts_of(made), told.settings.making, home).render(told.inventory, sums)
     return told.inventory, page
 
 

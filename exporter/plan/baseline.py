@@ -5,6 +5,7 @@ A blob counts only for the repositories that it was carried for (ADR 0011).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from common.archive.inventory import (
     require_bounded_images,
 )
 from common.mapping import fixed_paths
+from exporter.plan import diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,13 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Delivered:
-    """Blobs by repository, each with the inventory or receipt that says so; of several, the first that was added."""
+    """Blobs by repository, each with the inventory or receipt that says so; of several, the first that was added.
+
+    `last`: the newest archive, as far as `diff.between` reads it.
+    """
 
     # By repository, since a registry finds a blob only there, or mounts it from one that is known to have it (distribution-spec
     # 1.1, *Mounting a blob from another repository*). A blob in an unknown repository would be missing for good.
-    _holders: dict[tuple[str, Digest], Digest] = field(default_factory=dict)
+    _holders: defaultdict[str, dict[Digest, Digest]] = field(default_factory=lambda: defaultdict(dict))
     _inventories: set[Digest] = field(default_factory=set)
     _described: dict[Digest, BaseRecord] = field(default_factory=dict)
+    last: Inventory | None = None
 
     @classmethod
     def of_archives(cls, places: Iterable[Place]) -> Delivered:
@@ -57,22 +63,25 @@ class Delivered:
         # Archives are imported in order, so those that this one requires come before it.
         require_bounded_images(inventory)
         self._inventories |= {digest, *inventory.requires}
+        if self.last is None or inventory.created > self.last.created:
+            self.last = diff.compared(inventory)
         self._describe(inventory.known_bases)
         self._described[digest] = BaseRecord(inventory.created[:MAX_CREATED], inventory.name or "")
         fixed = fixed_paths(inventory.carried_releases)
         lacking = lacking_images(inventory)  # the payload of a release that lacks images is not pushed
         for image in inventory.images:
             if image.complete and image.source not in lacking:
+                held = self._holders[repository_of(image, fixed)]
                 for blob in blobs_of(inventory, image.digest):
                     record = inventory.blobs[blob]
                     if record.missing is None:  # a blob that the archive names without having it
-                        self._holders.setdefault((repository_of(image, fixed), blob), record.in_ or digest)
+                        held.setdefault(blob, record.in_ or digest)
 
     def add_receipt(self, digest: Digest, receipt: Receipt) -> None:
         """Add the blobs that a receipt confirms to be in the mirror."""
         for repository, blobs in receipt.repositories.items():
             for blob in blobs:
-                self._holders.setdefault((repository, blob), digest)
+                self._holders[repository].setdefault(blob, digest)
         self._describe(receipt.archives)
         self._described[digest] = BaseRecord(confirms=receipt.inventories)
 
@@ -87,9 +96,9 @@ class Delivered:
         confirmed = {digest for base in own.values() for digest in base.confirms or () if digest in self._described}
         return dict(sorted((own | {digest: self._described[digest] for digest in confirmed}).items()))
 
-    def holder(self, blob: Digest, repositories: Iterable[str]) -> Digest | None:
-        """Return the inventory or receipt that has a blob for any of the repositories."""
-        return next((found for name in repositories if (found := self._holders.get((name, blob)))), None)
+    def within(self, repository: str) -> Mapping[Digest, Digest]:
+        """Return the blobs of a repository, each with the inventory or receipt that has it."""
+        return self._holders.get(repository, {})
 
     def required(self, holders: Iterable[Digest]) -> tuple[Digest, ...]:
         """Return the inventories among holders: the archives that must be imported first."""
@@ -98,15 +107,13 @@ class Delivered:
 
 def leave_out(plan: ExportPlan, delivered: Delivered) -> ExportPlan:
     """Return the plan without the delivered blobs, with the holder of each."""
-    repositories = _repositories(plan)
-    elsewhere: dict[Digest, BlobRecord] = {}
-    for blob in plan.blobs:
-        digest, size, media_type = blob.descriptor.digest, blob.descriptor.size, blob.descriptor.media_type
-        holder = delivered.holder(digest, repositories.get(digest, ()))
-        # One repository is enough: the import mounts the blob into the others.
-        if holder is not None:
-            elsewhere[digest] = BlobRecord(size, media_type, in_=holder)
-    holders = {record.in_ for record in elsewhere.values() if record.in_}
+    found = _holders(plan, delivered)
+    elsewhere = {
+        blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, in_=holder)
+        for blob in plan.blobs
+        if (holder := found.get(blob.descriptor.digest))
+    }
+    holders = set(found.values())
     return left_to(plan, elsewhere, delivered.required(holders), delivered.bases(holders))
 
 
@@ -118,12 +125,15 @@ def left_to(
     return replace(plan, blobs=kept, elsewhere=elsewhere, requires=tuple(requires), bases=bases)
 
 
-def _repositories(plan: ExportPlan) -> dict[Digest, list[str]]:
-    """Return for each blob the repositories that the images of the plan need it in, sorted."""
-    found: dict[Digest, set[str]] = {}
+def _holders(plan: ExportPlan, delivered: Delivered) -> dict[Digest, Digest]:
+    """Return the holder of each delivered blob: for the first repository, in alphabetical order, that needs it and has it."""
+    # One repository is enough: the import mounts the blob into the others.
+    found: dict[Digest, Digest] = {}
     fixed = fixed_paths(plan.releases)
-    for image in plan.images:
-        if image.digest is not None and image.digest in plan.documents:
-            for blob in plan.needs(image.digest):
-                found.setdefault(blob, set()).add(repository_of(image, fixed))
-    return {blob: sorted(names) for blob, names in found.items()}
+    named = ((repository_of(image, fixed), image.digest) for image in plan.images if image.digest in plan.documents)
+    for repository, digest in sorted((name, digest) for name, digest in named if digest is not None):
+        held = delivered.within(repository)
+        for blob in plan.needs(digest) if held else ():
+            if blob in held:
+                found.setdefault(blob, held[blob])
+    return found

@@ -12,6 +12,7 @@ from common.archive.discover import find
 from common.archive.inventory import (
     MAX_SIZE,
     MEDIA_TYPE,
+    BlobRecord,
     BundleRecord,
     CatalogRecord,
     ChannelRecord,
@@ -109,6 +110,13 @@ def between(old: Inventory, new: Inventory) -> Document:
         },
         "blobs": {"added": _sum(new, old), "removed": _sum(old, new)},
     }
+
+
+def compared(one: Inventory) -> Inventory:
+    """Return the parts of an inventory that `between` reads: without manifests and places of blobs, most of its memory."""
+    blobs = {digest: BlobRecord(record.size, "") for digest, record in one.blobs.items()}
+    images = tuple(msgspec.structs.replace(image, platforms=(), needed_by=()) for image in one.images)
+    return msgspec.structs.replace(one, images=images, manifests={}, blobs=blobs, volumes=(), problems=())
 
 
 def lacking(one: Inventory) -> frozenset[str]:

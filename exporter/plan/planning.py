@@ -26,7 +26,7 @@ from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from common.archive.inventory import CatalogRecord, Problem
+    from common.archive.inventory import CatalogRecord, Inventory, Problem
     from common.oci.image import Digest
     from exporter.catalog.steps import Choice, Chosen
     from exporter.context import ExportContext
@@ -39,10 +39,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with the choices that led to it."""
+    """A plan with the choices that led to it. `last`: the newest earlier archive, `diff.compared`."""
 
     plan: ExportPlan
     chosen: tuple[Choice, ...]
+    last: Inventory | None = None
 
     def terms(self, settings: ExportSettings) -> ArchiveTerms:
         """Return the settings that are part of the archive, with the packages that were selected for installed operators."""
@@ -106,7 +107,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     # Collisions on the mirror depend on the final names and digests of all images.
     plan = leave_out(replace(plan, problems=(*plan.problems, *mapping.find(plan))), delivered)
     _warn_of_nothing_left_out(plan, settings)
-    return Planned(plan, catalogs.choices)
+    return Planned(plan, catalogs.choices, delivered.last)
 
 
 def _warn_of_nothing_left_out(plan: ExportPlan, settings: ExportSettings) -> None:

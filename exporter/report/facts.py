@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace as replaced
 
 from common.archive.inventory import ATTACHED, Inventory
 from common.sbom.envelope import STATEMENT
 from exporter.catalog.presentation import Presentation
-from exporter.plan import diff
 from exporter.report.contents import Background, Purpose, changes_of
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from exporter.plan.plan import ExportPlan
     from exporter.plan.planning import Planned
-    from exporter.settings import ExportSettings
 
 
 # The page is written last, but the check of free space before the first layer counts it: too small an estimate would end a long
@@ -68,14 +65,8 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
         )
 
 
-def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
-    """Return the facts of a plan. Raises the errors of opening an earlier archive."""
-    earlier = [diff.load(path) for path in settings.since]
-    return replaced(own_facts(planned), last=max(earlier, key=lambda inventory: inventory.created, default=None))
-
-
-def own_facts(planned: Planned) -> Facts:
-    """Return the facts of a plan that no earlier archive is opened for."""
+def facts_of(planned: Planned) -> Facts:
+    """Return the facts of a plan."""
     presented = tuple(_presented(planned))
     packages = (package for record in planned.plan.catalogs for package in record.packages)
     bundles = sum(len({each.name for channel in package.channels for each in channel.bundles}) for package in packages)
@@ -89,6 +80,7 @@ def own_facts(planned: Planned) -> Facts:
             if reason.kept  # the others say why a bundle is left out
         ),
         asked={one.name: tuple(package.name for package in one.request.packages) for one in planned.chosen},
+        last=planned.last,
         room=_ROOM_OF_ALL + icons + _ROOM_OF_ONE * (len(planned.plan.images) + bundles) + _room_of_software(planned.plan),
     )
 

@@ -202,8 +202,8 @@ class Report:
 
     @classmethod
     def of(cls, planned: Planned, settings: ExportSettings) -> Report:
-        """Return the report of a plan. Raises the errors of opening an earlier archive."""
-        return cls(facts_of(planned, settings), settings.making)
+        """Return the report of a plan."""
+        return cls(facts_of(planned), settings.making)
 
     @property
     def room(self) -> int:

@@ -13,7 +13,7 @@ from common.archive.inventory import RELEASE_GROUP
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.report import contents
 from exporter.report.contents import ADDITIONAL, ATTACHMENTS, CATALOGS, SHARED, OperatorSizes, Purpose
-from exporter.report.facts import Facts, facts_of, own_facts
+from exporter.report.facts import Facts, facts_of
 from exporter.report.page import Report
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Preview:
 
     @cached_property
     def facts(self) -> Facts:
-        """The facts of the report. Raises the errors of opening an earlier archive."""
-        return facts_of(self.planned, self.settings)
+        """The facts of the report."""
+        return facts_of(self.planned)
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -58,8 +58,7 @@ class Preview:
     @cached_property
     def parts(self) -> tuple[CatalogPart, ...]:
         """The catalogs with their operators."""
-        # Without `facts`, for which the archives of --since would be read once more, perhaps from object storage.
-        return contents.catalogs(self.inventory, self.sizes, own_facts(self.planned).background(None))
+        return contents.catalogs(self.inventory, self.sizes, self.facts.background(None))
 
     def _operators(self) -> Iterator[tuple[str, Operator]]:
         """Yield each operator with the name of its catalog, in the order of the catalogs and packages."""

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from common.archive.location import parse
 from common.archive.reader import Archive
+from exporter.plan.baseline import Delivered
 from tests.bench.many_blobs import Source, create, plan_of, pushed
 from tests.samples import more
 
@@ -69,6 +71,21 @@ def held_by(images: int) -> int:
         return tracemalloc.get_traced_memory()[0] + len(plan.requires)
     finally:
         tracemalloc.stop()
+
+
+def test_a_further_blob_of_an_earlier_archive_takes_half_a_kib_of_an_increment(archives):
+    """From the beginning of a plan to its end: what each repository has, and what the report compares."""
+    held = {}
+    for images in (FEW, MANY):
+        place = parse(str(archives[images][0]))
+        gc.collect()
+        tracemalloc.start()
+        delivered = Delivered.of_archives([place])
+        gc.collect()
+        held[images] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert delivered.last is not None
+    assert growth(archives, held[FEW], held[MANY]) <= KIB / 2
 
 
 # The bytes of the inventory are 0.7 KiB of what opening takes: they are there until the last entry is decoded. Of a first push, a

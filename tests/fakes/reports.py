@@ -25,6 +25,7 @@ from exporter.catalog.selection import select
 from exporter.catalog.steps import Chosen, choice
 from exporter.images.resolve import ResolvedImage, WantedImage, merged
 from exporter.imageset.model import ImageSet, OperatorRequest, PackageRequest
+from exporter.plan import diff
 from exporter.plan.plan import make_plan
 from exporter.plan.planning import Planned
 from exporter.report.facts import facts_of
@@ -79,7 +80,7 @@ def reported(made: Planned, output: Path, **changes: object) -> Reported:
     for name in names:
         (output / name).write_bytes(name.encode())
     sums = {name: f"{number:064x}" for number, name in enumerate(names, 1)}
-    return Reported(Report(facts_of(made, settings), settings.making).render(inventory, sums), inventory, settings)
+    return Reported(Report(facts_of(made), settings.making).render(inventory, sums), inventory, settings)
 
 
 def _resolved(image: WantedImage, lost: Sequence[str]) -> ResolvedImage:
@@ -121,7 +122,8 @@ def increment(
     first, earlier = reported(planned(catalog, before), output), output / "earlier.json"
     # As `plan --output` writes it.
     earlier.write_bytes(msgspec.json.encode(msgspec.to_builtins(first.inventory) | {"totals": {}}))
-    return reported(planned(catalog, packages, lost=lost), output, since=(earlier,), **changes)
+    last = diff.compared(diff.load(earlier))
+    return reported(replace(planned(catalog, packages, lost=lost), last=last), output, **changes)
 
 
 def asked(text: str) -> ImageSet:

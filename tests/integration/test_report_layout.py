@@ -187,7 +187,7 @@ def with_software(seven: tuple[Path, str]) -> Path:
         licence = f"LicenseRef-{number % 80}" if number % 7 else "MIT AND Zlib"
         package = Package(f"package-{number:04}", f"1.{number}", "rpm", licence, "")
         found.packages[package] = [number % len(images)]
-    report = Report(facts_of(planned, made.settings), made.settings.making)
+    report = Report(facts_of(planned), made.settings.making)
     path = home / "report.html"
     path.write_bytes(report._page(made.inventory, [], digest_of(b"archive"), software._shown(found)))
     return path

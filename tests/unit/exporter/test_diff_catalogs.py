@@ -3,7 +3,7 @@
 import pytest
 
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
-from exporter.plan.diff import between, table
+from exporter.plan.diff import between, compared, table
 from tests.fakes.inventories import A, B, C, catalog, inventory
 
 
@@ -28,7 +28,9 @@ OLD = (index("my-index", "v4.17", image=B), index("my-index-2", "v4.18", image=C
     ],
 )
 def test_a_catalog_is_compared_with_itself(before, after, changes):
-    found = between(inventory(catalogs=before), inventory(catalogs=after))["packages"]
+    old, new = inventory(catalogs=before), inventory(catalogs=after)
+    assert between(compared(old), new) == between(old, new)
+    found = between(old, new)["packages"]
     named = {
         "": ({}, {}),
         "a19": ({"added": ["my-index-v4-19"]}, {}),
