@@ -16,12 +16,13 @@ from common.cli.results import label_lines, problem_lines, request_lines, totals
 from common.cli.summary import indented_command, lasted, next_command, same_command
 from common.files import size_text
 from common.table import columns
-from common.text import counted, enumeration, indented, numbered, paragraphs, sanitize
+from common.text import counted, enumeration, indented, numbered, paragraphs
 from exporter.catalog import records
 from exporter.catalog.presentation import names_of, presentation_of
 from exporter.cli import kit, releases
 from exporter.distributed import plan_file
 from exporter.plan.installed import left_behind, unsupported
+from exporter.report.markdown import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def _names(item: Chosen, offered: Iterable[PackageRecord]) -> list[str]:
         found = presentation_of(item.selection.catalog.packages[record.name], _head(record))
         provider = f" ({found.publisher})" if found.publisher else ""
         lines += [f"{record.name}: {found.title}{provider}"] if found.title else []
-        about = sanitize(found.summary, _SUMMARY)
+        about = plain(found.summary, _SUMMARY)
         lines += [f"  {about}"] if about else []
     return lines
 

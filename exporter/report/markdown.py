@@ -1,18 +1,21 @@
-"""Markdown of operators as HTML: paragraphs, lists, emphasis, code and links alone. Descriptions are hostile input.
+"""Markdown of operators as HTML of a page, and as text of a terminal. Descriptions are hostile input.
 
+The HTML has paragraphs, lists, emphasis, code and links alone.
 Source: CommonMark 0.31. HTML in it is text (rule `html` is off), images are their alternative texts, and a link leads to
 http, https or mailto. Each text and each address is escaped here, once.
 """
 
 from __future__ import annotations
 
+import html
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from markupsafe import Markup, escape
 
-from common.text import is_visible
+from common.text import is_visible, sanitize
 from exporter.catalog.presentation import MAX_SUMMARY
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ MAX_SHOWN = 320  # visible characters: three lines of a card
 _MAX_NESTING = 8
 _TAGS = {"p": "p", "ul": "ul", "ol": "ol", "li": "li", "em": "em", "strong": "strong", "s": "s"}
 _SCHEMES = frozenset(("http", "https", "mailto"))
+_TAG = re.compile(r"<[!/?]?[A-Za-z-][^<>]*>")
 
 
 def rendered(source: str) -> Markup:
@@ -35,12 +39,51 @@ def rendered(source: str) -> Markup:
     return page.html
 
 
+def plain(source: str, limit: int) -> str:
+    """Return the beginning of a text as one line without marks and tags, of at most `limit` visible characters."""
+    written: list[str] = []
+    _write(_parser_of_text().parse(source[:MAX_SUMMARY]), written)
+    return sanitize("".join(written), limit)
+
+
+def _write(tokens: Iterable[Token], written: list[str]) -> None:
+    begun, address = 0, ""
+    for token in tokens:
+        match token.type:
+            case "inline":
+                _write(token.children or (), written)
+            case "link_open":
+                begun, address = len(written), str(token.attrGet("href") or "")
+            case "link_close":
+                written.append(_in_parentheses(address, "".join(written[begun:])))
+            case "list_item_open":
+                written.append("- ")
+            case "html_inline" | "html_block":
+                written.append(html.unescape(_TAG.sub(" ", token.content)))
+            case _:  # the end of a block and of a line is a blank; an image has its alternative text as content
+                is_end = token.block or token.type in {"softbreak", "hardbreak"}
+                written.append(f"{token.content} " if is_end else token.content)
+
+
+def _in_parentheses(address: str, text: str) -> str:
+    """Return the address of a link behind its text; empty where the text is the address."""
+    said = {address, address.removeprefix("https://"), address.removeprefix("mailto:")}
+    return "" if text.strip().rstrip("/") in {each.rstrip("/") for each in said} or not _is_safe(address) else f" ({address})"
+
+
 @cache
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - takes 0.1 s of CPU, which only a page should cost
 
     made = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
     return made.disable(["hr", "reference", "blockquote"])
+
+
+@cache
+def _parser_of_text() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - as above
+
+    return MarkdownIt("commonmark", {"html": True, "maxNesting": _MAX_NESTING})  # tags have to be known, to be left out
 
 
 class _Page:
@@ -114,11 +157,15 @@ class _Page:
 
 def _link(address: str) -> str:
     """Return the tag of a link; one without an address where that is not for a browser of people."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # an invalid IPv6 address
-        return "<a>"
-    if parts.scheme not in _SCHEMES or not all(map(is_visible, address)):
+    if not _is_safe(address):
         return "<a>"
     # The address as a tooltip: a text can be the address of another host.
     return f'<a href="{escape(address)}" title="{escape(address)}" rel="noopener noreferrer nofollow">'
+
+
+def _is_safe(address: str) -> bool:
+    try:
+        scheme = urlsplit(address).scheme
+    except ValueError:  # an invalid IPv6 address
+        return False
+    return scheme in _SCHEMES and all(map(is_visible, address))

@@ -70,3 +70,14 @@ def test_only_heads_of_the_default_channel_count() -> None:
     catalog = catalog_of(package_blob(), channel_blob("stable", entries), channel_blob("old", entries[:1]), old, new)
     (found,) = listing.list_document((reports.chosen(catalog, full=True),), None, explain=False)["catalogs"]
     assert [one["displayName"] for one in found["packages"]] == ["New"]
+
+
+def test_a_description_is_text_without_marks() -> None:
+    """`list --package` showed `[cert-manager v1.20.3](https://…` as the catalog has it."""
+    source = (
+        "## About\nRuns **[cert-manager](https://a.example/v1)** in `pods`.\x1b[31m<br>\n* one\n* <b>two</b>\n" + "long " * 99
+    )
+    _, lines = listed({"type": "olm.csv.metadata", "value": {"displayName": "Foo", "annotations": {"description": source}}})
+    assert lines[3].startswith("  About Runs cert-manager (https://a.example/v1) in pods.[31m - one - two long long")
+    assert lines[3].endswith("…")
+    assert len(lines[3]) <= 302

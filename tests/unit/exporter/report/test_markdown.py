@@ -8,7 +8,7 @@ import time
 import pytest
 
 from exporter.catalog.presentation import MAX_SUMMARY
-from exporter.report.markdown import MAX_SHOWN, rendered
+from exporter.report.markdown import MAX_SHOWN, plain, rendered
 
 HARMLESS = re.compile(
     r"</?(p|ul|ol|li|em|strong|code|a)>|<a href=\"(https?|mailto):[^\"<>]*\" title=\"[^\"<>]*\" rel=\"noopener noreferrer nofollow\">"
@@ -72,3 +72,37 @@ def test_time_is_bounded(sign: str) -> None:
     rendered(sign * 100_000)
     assert time.process_time() - began < 1, "quadratic in MAX_SUMMARY at most"
     assert len(sign * 100_000) > MAX_SUMMARY
+    began = time.process_time()
+    plain(sign * 100_000, MAX_SHOWN)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Deploys *a* **database**,\n_fast_.", "Deploys a database, fast."),
+        ("# Title #\n\ntext\n***\n> quoted", "Title text quoted"),
+        ("1. `one`\n2. two", "- one - two"),
+        ("```sh\noc get\n```", "oc get"),
+        ("[docs](https://a.example/x?a=1&b=2)", "docs (https://a.example/x?a=1&b=2)"),
+        ("[docs][1]\n\n[1]: https://a.example/x", "docs (https://a.example/x)"),
+        ("<https://a.example> [b.example](https://b.example/) <c@d.example>", "https://a.example b.example c@d.example"),
+        ("[https://a.example](https://b.example)", "https://a.example (https://b.example)"),
+        ("[![build](https://a.example/x.png)](https://a.example)", "build (https://a.example)"),
+        ("[x](javascript:alert(1)) [y](//a.example)", "[x](javascript:alert(1)) y"),
+        ("<p align='center'>a &amp; b</p>\n\none<br/>two <b>three</b>", "a & b one two three"),
+        ("<!-- hidden -->\n\na < b > c 1<2", "a < b > c 1<2"),
+        ("&#x202e;\u202ered\x1b[31m", "red[31m"),
+        ("\u200b\n", ""),
+        ("x" * 99, "x" * 19 + "…"),
+    ],
+)
+def test_text_of_a_terminal(source: str, text: str) -> None:
+    assert plain(source, 20 if "xx" in source else MAX_SHOWN) == text
+
+
+@pytest.mark.parametrize("source", HOSTILE)
+def test_text_of_a_terminal_is_visible(source: str) -> None:
+    found = plain(source, MAX_SHOWN)
+    assert found.isprintable()
+    assert len(found) <= MAX_SHOWN
