@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from common.errors import ExitCode, UsageError, first_of, of_problems
 from exporter.archive import finished
 from exporter.archive.archive_spec import ArchiveSpec
-from exporter.archive.fetch import fetch
+from exporter.archive.fetch import fetch, read_early
 from exporter.archive.output import CATALOGS, make_directory, prepared, tidy_finished
 from exporter.context import opened
 from exporter.distributed import finishing, part_directory, plan_file, s3
@@ -77,6 +77,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
     with (
         prepared(settings.output, with_parity=bool(settings.parity), finished=there is not None),
         opened(settings.registry, progress, None if there else settings.output / CATALOGS) as context,
+        read_early(settings.output) as reading,
     ):
         planned = rerequest_plan.make(settings.only, settings, context) if settings.only else planning.make(settings, context)
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
@@ -88,7 +89,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
         del planned  # and with it the catalogs, which may take more memory than all that follows
-        return Exported(*fetch(spec, settings.making, context, report), made)
+        return Exported(*fetch(spec, settings.making, context, report, reading), made)
 
 
 def _finished(directory: Path) -> finished.Finished | None:

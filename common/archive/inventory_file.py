@@ -46,6 +46,7 @@ from common.archive.inventory import (
     Piece,
     ReleaseRecord,
     UpdatePathRecord,
+    VolumeRecord,
     check_documents,
 )
 from common.archive.naming import is_name
@@ -290,10 +291,7 @@ def check(inventory: Inventory) -> None:
     _check_counts(inventory)
     for digest in _digests(inventory):
         parse_digest(digest)
-    _check_volumes(inventory)
-    for digest, blob in inventory.blobs.items():
-        _check_blob(digest, blob)
-    _check_places(inventory)
+    check_layout(inventory.volumes, inventory.blobs)
     for digest, manifest in inventory.manifests.items():
         _check_manifest(digest, manifest, inventory)
     _check_depth(inventory.manifests)
@@ -416,10 +414,18 @@ def _digests(inventory: Inventory) -> Iterator[Digest]:
         yield inventory.update_graph.graph_data
 
 
-def _check_volumes(inventory: Inventory) -> None:
-    if not inventory.volumes:
+def check_layout(volumes: Sequence[VolumeRecord], blobs: Mapping[Digest, BlobRecord]) -> None:
+    """Check names and sizes of volumes, and that the places of blobs are in them. Raises ContentError."""
+    _check_volumes(volumes)
+    for digest, blob in blobs.items():
+        _check_blob(digest, blob)
+    _check_places(volumes, blobs)
+
+
+def _check_volumes(volumes: Sequence[VolumeRecord]) -> None:
+    if not volumes:
         raise ContentError("it lists no volumes")
-    for number, volume in enumerate(inventory.volumes, 1):
+    for number, volume in enumerate(volumes, 1):
         # The format defines the names, so none leaves the directory (../) and none occurs twice.
         if volume.name != volume_name(number):
             raise ContentError(f"volume {number} is called {volume.name[:80]!r}, wanted {volume_name(number)!r}")
@@ -454,16 +460,16 @@ def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
     return encoding is Encoding.ZSTD and 0 < piece.stored <= frames.compress_bound(piece.size) and fits
 
 
-def _check_places(inventory: Inventory) -> None:
+def _check_places(volumes: Sequence[VolumeRecord], blobs: Mapping[Digest, BlobRecord]) -> None:
     """Check that every place is in the data region of a listed volume, and that no two overlap."""
     starts: dict[int, array[int]] = {}
     ends: dict[int, array[int]] = {}
-    for digest, blob in inventory.blobs.items():
+    for digest, blob in blobs.items():
         for piece in blob.pieces:
-            if not 1 <= piece.volume <= len(inventory.volumes):
-                raise ContentError(f"{digest}: is in volume {piece.volume} of {len(inventory.volumes)}")
+            if not 1 <= piece.volume <= len(volumes):
+                raise ContentError(f"{digest}: is in volume {piece.volume} of {len(volumes)}")
             start, end = extent(piece)
-            if start < len(OPENING) or end > inventory.volumes[piece.volume - 1].data_size:
+            if start < len(OPENING) or end > volumes[piece.volume - 1].data_size:
                 raise ContentError(f"{digest}: is outside the data region of volume {piece.volume}: {start} to {end}")
             starts.setdefault(piece.volume, array("Q")).append(start)
             ends.setdefault(piece.volume, array("Q")).append(end)

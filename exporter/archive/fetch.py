@@ -17,11 +17,14 @@ from common.progress import step
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy, gone, is_host_failure
+from exporter.archive import early_reading
 from exporter.archive.finished import Finished
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from common.archive.inventory import Inventory
     from common.content import BlobSource, Chunks
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from common.oci.image import Descriptor, Digest
     from common.progress import Progress
     from exporter.archive.archive_spec import ArchiveSpec
+    from exporter.archive.early_reading import EarlyReading
     from exporter.context import ExportContext
     from exporter.plan.plan import ExportPlan
     from exporter.settings import Making
@@ -76,14 +80,23 @@ class Page(Protocol):
         ...
 
 
-def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page) -> Finished:
-    """Make an archive, with its report.
+def read_early(directory: Path) -> AbstractContextManager[EarlyReading | None]:
+    """Begin to read what an interrupted export left in the output directory, before there is a plan; see `early_reading`."""
+    return early_reading.begun(directory)
+
+
+def fetch(
+    spec: ArchiveSpec, making: Making, media: ExportContext, report: Page, reading: EarlyReading | None = None
+) -> Finished:
+    """Make an archive, with its report. `reading`: that of what an interrupted export left in the output directory.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
     share = spec.terms.parity
     source = PlannedSource(spec.plan, media)
-    with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
+    with ArchiveWriter(
+        making.output, spec.layout, progress=media.progress, share=share, beside=report.room, reading=reading
+    ) as writer:
         lost = copy_blobs(
             [blob.descriptor for blob in spec.plan.blobs],
             source,

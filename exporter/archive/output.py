@@ -26,10 +26,12 @@ from common.archive.layout import Layout, PlacedBlob
 from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
 from common.files import locked, read_limited, sync_directory, write_atomic, write_parts_atomic
+from common.oci.image import parse_digest
 from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
@@ -84,12 +86,28 @@ def read_journal(path: Path) -> Layout | None:
     """Return the layout of an interrupted export; None where there is none that this version reads."""
     try:
         journal = decode_bounded(read_limited(path, MAX_SIZE), _JOURNAL)
+        if journal.media_type != _TYPE:
+            return None
+        layout = Layout({blob.descriptor.digest: blob for blob in journal.blobs}, journal.volumes, journal.reserve)
+        _check(layout)
     except (UsageError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None
-    if journal.media_type != _TYPE:
-        return None
-    return Layout({blob.descriptor.digest: blob for blob in journal.blobs}, journal.volumes, journal.reserve)
+    return layout
+
+
+def _check(layout: Layout) -> None:
+    """Raise ContentError for what no export writes: files are opened, and bytes read, by what a journal says."""
+    for digest in layout.blobs:
+        parse_digest(digest)
+    inventory_file.check_layout(layout.volumes, layout.blob_records())
+    last = 0, 0
+    for blob in layout.blobs.values():
+        for piece in blob.pieces:
+            here = piece.volume, piece.offset
+            if here < last:
+                raise ContentError(f"{blob.descriptor.digest}: its place is not behind that of the blob before")
+            last = here
 
 
 WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
@@ -111,14 +129,15 @@ class OutputDirectory:
     """Context manager that holds a directory for one export. Finished archives and foreign files are never changed.
 
     `admit` checks or prepares the directory when it is locked and before anything in it changes; it raises UsageError for one
-    that must stay as it is.
+    that must stay as it is. `is_held`: the caller holds its lock (`held`).
 
     Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files with the
     names of one that no export made.
     """
 
-    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None]) -> None:
+    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None], *, is_held: bool = False) -> None:
         self.path = path
+        self._is_held = is_held
         self._layout = layout
         self._admit = admit
         self._stack = ExitStack()
@@ -131,7 +150,8 @@ class OutputDirectory:
         except FileExistsError:
             raise UsageError(f"{self.path} is not a directory", hint="Give --output a directory.") from None
         with ExitStack() as stack:
-            stack.enter_context(locked(self.path / LOCK, f"the output directory {self.path}"))
+            if not self._is_held:
+                stack.enter_context(held(self.path))
             try:
                 self._claim()
             except (UsageError, InUseError):
@@ -212,10 +232,15 @@ class OutputDirectory:
         sync_directory(self.path)
 
 
+def held(path: Path) -> AbstractContextManager[None]:
+    """Hold the lock of an output directory. Raises InUseError."""
+    return locked(path / LOCK, f"the output directory {path}")
+
+
 def tidy_finished(path: Path) -> None:
     """Remove the working files of a finished export that was interrupted while it removed them."""
     if (is_begun(path) or (path / LOCK).is_file()) and (path / checksums.NAME).is_file():
-        with locked(path / LOCK, f"the output directory {path}"):
+        with held(path):
             _tidy(path)
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from common.archive import direct_io
 from common.archive.direct_io import read_exactly
-from common.archive.frames import begun_blocks, read_frame, read_raw
+from common.archive.frames import BLOCK, begun_blocks, read_frame, read_raw
 from common.archive.inventory import Encoding
 from common.archive.single_pass import SinglePass
 from common.archive.volume import entry_name, extent, header_frame, padding_frame
@@ -26,17 +28,20 @@ from common.errors import ContentError
 from common.oci.image import Hasher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-    from contextlib import ExitStack
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
 
     from common.archive.frames import View
     from common.archive.inventory import Piece
     from common.archive.layout import Layout, PlacedBlob
     from common.oci.image import Descriptor, Digest
     from exporter.archive.output import PreviousExport
-    from exporter.archive.volume_writer import VolumeWriter
+
+    Opened = Callable[[Path], bool]
 
 
+STEP = "reading what an interrupted export wrote"  # of the progress
+_AT_ONCE = 16 * BLOCK  # bytes of a blob that are hashed by one call
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,94 +54,113 @@ class Begun:
     complete: bool = False
     _padded: bool = True  # so is the padding behind each piece, which comes last
 
-    def take(self, once: SinglePass, placed: PlacedBlob, number: int) -> None:
-        """Add a piece, if the pieces before it are whole. Raises OSError."""
+    def take(self, once: SinglePass, placed: PlacedBlob, number: int, buffer: memoryview) -> None:
+        """Add a piece, if the pieces before it are whole; it is hashed in `buffer`. Raises OSError."""
         piece = placed.pieces[number - 1]
         if self.size != sum(before.size for before in placed.pieces[: number - 1]):
             return
         is_begun = False
-        for block in begun_blocks(once.read, piece.offset, piece.size):
+        for blocks in _joined(begun_blocks(once.read, piece.offset, piece.size), buffer):
             is_begun = True  # also by the one block of an empty blob
-            self.hasher.update(block)
-            self.size += len(block)
+            self.hasher.update(blocks)
+            self.size += len(blocks)
         self._padded &= _is_there(once.read, padding_frame(piece.size), piece.offset + piece.stored)
         if is_begun and self.size == placed.descriptor.size:
             self.complete = self._padded and self.hasher.digest() == placed.descriptor.digest
 
 
-def left_behind(
-    layout: Layout, volumes: Mapping[int, VolumeWriter], advance: Callable[[int], None]
-) -> tuple[list[PlacedBlob], dict[Digest, Begun]]:
-    """Read once what an interrupted export left in `volumes`; return the complete blobs, and those that were begun.
+@dataclass(slots=True)
+class LeftBehind:
+    """What an interrupted export left in its volumes.
 
-    The volumes take over the checksums of the bytes that were read. Raises OSError.
+    `checksums`, by volume: that of the bytes that will not be written again, from the beginning on, and their number.
     """
-    found: dict[Digest, Begun] = {}
-    complete: list[PlacedBlob] = []
+
+    complete: list[Digest] = field(default_factory=list)
+    begun: dict[Digest, Begun] = field(default_factory=dict)
+    checksums: dict[int, tuple[Hasher, int]] = field(default_factory=dict)
+
+
+def left_behind(
+    layout: Layout,
+    directory: Path,
+    numbers: Collection[int],
+    advance: Callable[[int], None],
+    opened: Opened = lambda _path: True,
+) -> LeftBehind:
+    """Read once what an interrupted export left in the volumes `numbers` in `directory`.
+
+    `opened` gets the path of each volume before it is read, and says whether it is. `advance` gets the length of each step,
+    and 0 between them; it may raise to stop. Raises OSError.
+    """
+    found, buffer = LeftBehind(), memoryview(bytearray(_AT_ONCE))
     readings: list[_VolumeReading] = []
     pieces = ((piece, number, placed) for placed in layout.blobs.values() for number, piece in enumerate(placed.pieces, 1))
     # The order of the archive is that of the places.
     for number, there in groupby(pieces, key=lambda each: each[0].volume):
-        if number in volumes:
-            readings.append(_VolumeReading(volumes[number], volumes, found))
-            complete += readings[-1].read(there, advance)
-    whole = {placed.descriptor.digest for placed in complete if len(placed.pieces) > 1}
-    for reading in readings:
-        reading.adopt(whole)
+        record = layout.volumes[number - 1]
+        if number in numbers and opened(directory / record.name):
+            readings.append(_VolumeReading(directory / record.name, number, numbers, found.begun, advance))
+            found.complete += readings[-1].read(record.data_size, there, buffer)
+    whole = {digest for digest in found.complete if len(layout.blobs[digest].pieces) > 1}
+    found.checksums = {reading.number: reading.checksum(whole) for reading in readings}
     # Which byte of a blob with a wrong digest is wrong is not known, so all of them are fetched again.
-    return complete, {digest: begun for digest, begun in found.items() if begun.size < layout.blobs[digest].descriptor.size}
+    found.begun = {digest: begun for digest, begun in found.begun.items() if begun.size < layout.blobs[digest].descriptor.size}
+    return found
 
 
 class _VolumeReading:
     """The one reading of a volume: for the digests of its blobs, and for its checksum. `found`: blobs that were begun."""
 
-    def __init__(self, volume: VolumeWriter, numbers: Collection[int], found: dict[Digest, Begun]) -> None:
-        self._volume = volume
+    def __init__(
+        self, path: Path, number: int, numbers: Collection[int], found: dict[Digest, Begun], advance: Callable[[int], None]
+    ) -> None:
+        self._path = path
+        self.number = number
         self._numbers = numbers
         self._found = found
+        self._advance = advance
         self._checksum = _Checkpoints()
         self._is_whole = True  # up to the last piece that was read
         self._split: tuple[Digest, int] | None = None  # a blob that ends in a later volume, and the end of its piece here
 
-    def read(self, pieces: Iterable[tuple[Piece, int, PlacedBlob]], advance: Callable[[int], None]) -> list[PlacedBlob]:
-        """Return the blobs that are complete with their pieces here."""
-        complete: list[PlacedBlob] = []
-        # Places that were reserved, and never written, are not there on a file system that cannot reserve.
-        file = self._volume.file()
-        size = min(self._volume.record.data_size, direct_io.size_of(file))
-        with self._volume.medium() as direct, SinglePass(file, direct, size, self._checksum.take, advance) as once:
-            for piece, number, placed in pieces:
-                if self._is_complete(once, placed, number):
-                    complete.append(placed)
-                    self._found.pop(placed.descriptor.digest, None)
-                    if self._is_whole:
-                        self._checksum.settled = extent(piece)[1]
-                elif self._is_whole:
-                    self._end(once, piece, placed)
+    def read(self, data_size: int, pieces: Iterable[tuple[Piece, int, PlacedBlob]], buffer: memoryview) -> list[Digest]:
+        """Return the blobs that are complete with their pieces here. Raises OSError."""
+        complete: list[Digest] = []
+        with _opened(self._path) as (file, direct):
+            # Places that were reserved, and never written, are not there on a file system that cannot reserve.
+            size = min(data_size, direct_io.size_of(file))
+            with SinglePass(file, direct, size, self._checksum.take, self._advance) as once:
+                for piece, number, placed in pieces:
+                    self._advance(0)
+                    if self._is_complete(file, once, placed, number, buffer):
+                        complete.append(placed.descriptor.digest)
+                        self._found.pop(placed.descriptor.digest, None)
+                        if self._is_whole:
+                            self._checksum.settled = extent(piece)[1]
+                    elif self._is_whole:
+                        self._end(once, piece, placed)
         return complete
 
-    def adopt(self, whole: Collection[Digest]) -> None:
-        """Let the volume continue the checksum behind its complete blobs; `whole`: those in several pieces."""
+    def checksum(self, whole: Collection[Digest]) -> tuple[Hasher, int]:
+        """Return the checksum up to the end of the complete blobs, with its position; `whole`: those in several pieces."""
         if self._split is not None and self._split[0] in whole:
             self._checksum.settled = self._split[1]
-        self._volume.adopt(*self._checksum.last())
+        return self._checksum.last()
 
-    def _is_complete(self, once: SinglePass, placed: PlacedBlob, number: int) -> bool:
+    def _is_complete(self, file: int, once: SinglePass, placed: PlacedBlob, number: int, buffer: memoryview) -> bool:
         if any(piece.volume not in self._numbers for piece in placed.pieces):
             return False  # a blob with a piece in another part cannot be verified here
         # Behind the first incomplete blob most places may be empty: a small read for each, and no step of 2 MiB.
-        if not _has_header(once.read if self._is_whole else self._read_small, placed, number):
+        if not _has_header(once.read if self._is_whole else partial(_read_small, file), placed, number):
             return False
         if placed.encoding is Encoding.ZSTD:
-            return _is_compressed(once, self._volume.file(), placed)
+            return _is_compressed(once, file, placed)
         begun = self._found.get(placed.descriptor.digest) or Begun()
-        begun.take(once, placed, number)
+        begun.take(once, placed, number, buffer)
         if begun.size:
             self._found[placed.descriptor.digest] = begun
         return begun.complete
-
-    def _read_small(self, begin: int, end: int) -> memoryview:
-        return memoryview(read_exactly(self._volume.file(), end - begin, begin))
 
     def _end(self, once: SinglePass, piece: Piece, placed: PlacedBlob) -> None:
         """Note that what comes from a piece on will be written again, unless it is the first one of a split blob."""
@@ -145,6 +169,21 @@ class _VolumeReading:
             once.stop_taking()
         else:
             self._split = placed.descriptor.digest, extent(piece)[1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, int]]:
+    """Open a volume for reading, also as its medium has it, flushed. Raises OSError."""
+    with ExitStack() as stack:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        stack.callback(os.close, file)
+        direct = direct_io.open_medium(path)
+        stack.callback(os.close, direct)
+        yield file, direct
+
+
+def _read_small(file: int, begin: int, end: int) -> memoryview:
+    return memoryview(read_exactly(file, end - begin, begin))
 
 
 class _Checkpoints:
@@ -169,6 +208,24 @@ class _Checkpoints:
         """Return the checksum of as many settled bytes as possible, and their number."""
         states = [(self._hasher, self._position), *reversed(self._earlier)]
         return next(state for state in states if state[1] <= self.settled)
+
+
+def _joined(blocks: Iterable[memoryview], buffer: memoryview) -> Iterator[memoryview]:
+    """Yield the same bytes in larger pieces, copied into a buffer.
+
+    Hashing releases the lock of the interpreter, and gets it back when a thread that makes the plan leaves it, or after 5 ms
+    (`sys.getswitchinterval`). Block by block this wait is longer than the hashing; a copy of the block is a tenth of it.
+    """
+    size, is_any = 0, False
+    for block in blocks:
+        is_any = True
+        if size + len(block) > len(buffer):
+            yield buffer[:size]
+            size = 0
+        buffer[size : size + len(block)] = block
+        size += len(block)
+    if is_any:
+        yield buffer[:size]
 
 
 def _is_compressed(once: SinglePass, file: int, placed: PlacedBlob) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +19,6 @@ from common.errors import ContentError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from common.archive.layout import PlacedBlob
     from common.archive.location import Place
     from common.archive.metadata import Region
@@ -117,15 +114,6 @@ class VolumeWriter:
                 if file is not None:
                     os.close(file)
             self._file = self._direct = None
-
-    @contextmanager
-    def medium(self) -> Iterator[int]:
-        """Open what the medium has, flushed, for reading. Raises OSError."""
-        file = direct_io.open_medium(self.path)
-        try:
-            yield file
-        finally:
-            os.close(file)
 
     @property
     def hashed(self) -> int:

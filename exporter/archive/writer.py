@@ -26,7 +26,7 @@ from common.files import require_space, size_text
 from common.progress import Progress, Silent, step
 from exporter.archive import resume, volume_writer
 from exporter.archive.output import OutputDirectory, refuse_parts
-from exporter.archive.resume import Begun, PreviousVolumes
+from exporter.archive.resume import Begun, LeftBehind, PreviousVolumes
 from exporter.archive.volume_writer import OTHERS, Closing, Further, VolumeWriter
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from common.archive.layout import Layout, PlacedBlob
     from common.oci.image import Descriptor, Digest
+    from exporter.archive.early_reading import EarlyReading
 
 
 # Filling the places of a layout from many threads, and reading back the bytes: shared by every way to make volumes.
@@ -51,7 +52,8 @@ class VolumesWriter:
 
     Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps the
     unfinished volumes; the next export into the directory continues: whole blobs are not read from their source again, others
-    from the last whole block on. `share`: parity for each volume; `beside`: bytes that further files will need.
+    from the last whole block on. `share`: parity for each volume; `beside`: bytes that further files will need; `reading`: that
+    of the volumes in `directory`, which holds its lock.
 
     Raises UsageError for a directory that cannot be taken, SpaceError when there is too little room.
     """
@@ -65,11 +67,13 @@ class VolumesWriter:
         progress: Progress | None = None,
         share: Fraction = Fraction(0),
         beside: int = 0,
+        reading: EarlyReading | None = None,
     ) -> None:
         self._directory = directory
         self._layout = layout
         self._share = share
         self._beside = beside
+        self._reading = reading
         self._progress = progress or Silent()
         self._stack = ExitStack()
         self._stop = threading.Event()
@@ -89,7 +93,9 @@ class VolumesWriter:
         if self._share:
             parity.require_coder()  # before the first layer: a missing library is found at once
         with ExitStack() as stack:
-            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
+            is_held = self._reading is not None
+            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit, is_held=is_held))
+            self._check_reading()
             self._earlier = [PreviousVolumes(export, stack) for export in self._output.earlier]
             # Allocated blocks, not sizes: files of an interrupted export have holes.
             there = sum(direct_io.allocated(path) for path in self._output.volumes())
@@ -174,21 +180,38 @@ class VolumesWriter:
         room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
         return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
 
+    def _check_reading(self) -> None:
+        """Stop an early reading of volumes that belong to another layout, or changed meanwhile."""
+        if self._reading is not None and not (self._output.resumes and self._reading.is_current()):
+            self._reading.close()
+            self._reading = None
+
     def _take_up(self) -> None:
         """Settle what an interrupted export completed, and note what it began."""
+        found = self._left_behind()
+        for number, checksum in found.checksums.items():
+            self._volumes[number].adopt(*checksum)
+        self._hashed = sum(volume.hashed for volume in self._volumes.values())
+        self._begun = found.begun
+        for digest in found.complete:
+            self._settle(self._layout.blobs[digest])
+
+    def _left_behind(self) -> LeftBehind:
+        """Return the result of the early reading; where there is none, read the volumes now."""
         total = left = sum(volume.record.data_size for volume in self._volumes.values())
+        if self._reading is not None and (early := self._reading.result(self._progress, total)) is not None:
+            return early
 
         def advance(size: int) -> None:
             nonlocal left
             left -= size
-            self._progress.advance(size)
+            if size:
+                self._progress.advance(size)
 
-        with step(self._progress, "reading what an interrupted export wrote", total, kept=True):
-            complete, self._begun = resume.left_behind(self._layout, self._volumes, advance)
+        with step(self._progress, resume.STEP, total, kept=True):
+            found = resume.left_behind(self._layout, self._directory, self._volumes, advance)
             self._progress.advance(left, moved=False)  # places that were not reached
-        self._hashed = sum(volume.hashed for volume in self._volumes.values())
-        for placed in complete:
-            self._settle(placed)
+        return found
 
     def _begun_before(self, placed: PlacedBlob) -> Begun:
         """Return the state of a blob after an interrupted export, in its places or in those of a previous layout."""

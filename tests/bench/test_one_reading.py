@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from common.archive.reader import ArchiveReader
 from common.content import Written
 from common.oci.image import Descriptor, digest_of
 from common.oci.media_types import OCI_LAYER_GZIP
+from exporter.archive import early_reading
 from exporter.archive.writer import ArchiveWriter
 from importer.archive.verify import verify
 from tests.fakes.archives import CONFIG, Content, chunks_of, described, noise, write
@@ -50,10 +52,13 @@ def breaking(content: bytes):
     raise ConnectionError
 
 
-def finish(directory: Path, content: Content) -> list[Written]:
-    """Take an archive up; return what became of its blobs."""
+def finish(directory: Path, content: Content, *, early: bool = False) -> list[Written]:
+    """Take an archive up; return what became of its blobs. `early`: its volumes are read while it is planned."""
     layout = content.layout()
-    with ArchiveWriter(directory, layout) as writer:
+    with (
+        early_reading.begun(directory) if early else nullcontext() as reading,
+        ArchiveWriter(directory, layout, reading=reading) as writer,
+    ):
         done = [writer.write(described(blob), chunks_of(blob)) for blob in content.blobs.values()]
         writer.finish(content.closing(layout))
     return done
@@ -66,12 +71,13 @@ def test_verification_reads_every_byte_once(tmp_path):
     assert size_of(tmp_path) <= bytes_read() - before <= size_of(tmp_path) + FEW
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["after the plan", "while it is made"])
 @pytest.mark.parametrize("content", [WHOLE, SPLIT], ids=["one volume", "split blobs"])
-def test_what_an_interrupted_export_wrote_is_read_once(tmp_path, content):
+def test_what_an_interrupted_export_wrote_is_read_once(tmp_path, content, early):
     write(tmp_path / "straight", content)
     fill(tmp_path / "killed", content)
     before = bytes_read()
-    assert set(finish(tmp_path / "killed", content)) == {Written.PRESENT}
+    assert set(finish(tmp_path / "killed", content, early=early)) == {Written.PRESENT}
     assert size_of(tmp_path / "killed") <= bytes_read() - before <= size_of(tmp_path / "killed") + FEW
     for path in (tmp_path / "straight").iterdir():
         assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
