@@ -24,6 +24,7 @@ ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x", MULTI)  # of the update s
 TYPES = ("ocp", "okd")
 _OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OKD = re.compile(r"4-.*|(?:.*-)?(?:scos|okd)(?:-.*)?|.*-4")  # channels of OKD have no minor version
+_VERSION = re.compile(r"v?(\d{1,3}\.\d{1,4})(?:\.\d{1,5}(-[0-9A-Za-z.-]{1,80})?)?", re.ASCII)
 _FLAG = re.compile(r"([^@\s]+)(?:@(\S*))?")
 
 
@@ -68,7 +69,11 @@ NO_RELEASES = PlatformRequest()
 
 def channel_faults(channel: ReleaseChannel, where: str) -> Iterator[UsageError]:
     """Yield the faults of the request for a channel; messages begin with `where`."""
-    if not is_channel(channel.name):
+    if meant := _channel_of_version(channel.name):
+        # An update service answers with an empty graph, and its neighbours take a minute to look up.
+        both = f", and {channel.name} as minVersion and maxVersion" if channel.name.count(".") > 1 else ""
+        yield UsageError(f"{where}: {channel.name!r} is a version and no channel", hint=f"Write {meant}{both}.")
+    elif not is_channel(channel.name):
         yield UsageError(
             f"{where}: {channel.name[:100]!r} is no channel", hint="For example stable-4.18, eus-4.18, or stable-scos-4 of OKD."
         )
@@ -87,6 +92,28 @@ def channel_faults(channel: ReleaseChannel, where: str) -> Iterator[UsageError]:
         )
 
 
+def _channel_of_version(text: str) -> str:
+    """Return the channel that has a version, or the releases of two numbers; empty for another text."""
+    found = _VERSION.fullmatch(text)
+    if not found:
+        return ""
+    suffix = found[2] or ""
+    if "okd" in suffix:
+        return "stable-scos-4"
+    return f"{'candidate' if suffix else 'stable'}-{found[1]}"  # release candidates are in no other channel
+
+
+def _flag_meant(name: str, bounds: str) -> str:
+    """Return `stable-4.18@4.18.1` for `4.18.1`, and so for a range of versions; empty for another text."""
+    ends = [end.removeprefix("v") for end in name.split("..", 1)]
+    channels = [_channel_of_version(end) for end in ends if end]
+    if not all(channels) or not channels:
+        return ""
+    wanted = bounds or "..".join(ends)
+    is_range = all(version.try_parse(end) for end in wanted.split("..", 1) if end)  # two numbers are no bound
+    return f"{channels[-1]}@{wanted}" if is_range else channels[-1]
+
+
 def architecture_fault(name: str, where: str) -> UsageError | None:
     """Return the fault of an architecture, if it has one."""
     if name in ARCHITECTURES:
@@ -103,6 +130,11 @@ def channel_of_flag(text: str, *, shortest_path: bool = False) -> ReleaseChannel
         raise UsageError(
             f"--release {text[:200]!r} cannot be read",
             hint="Wanted: CHANNEL[@MIN..MAX], for example stable-4.18@4.18.3..4.18.9",
+        )
+    if meant := _flag_meant(match[1], match[2] or ""):
+        raise UsageError(
+            f"--release {text[:200]!r} is a version, and names no channel",
+            hint=f"Write --release {meant}; hub-export list --release {meant.partition('@')[0]} shows what the channel has.",
         )
     low, dots, high = (match[2] or "").partition("..")
     channel = ReleaseChannel(

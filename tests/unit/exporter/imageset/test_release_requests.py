@@ -64,6 +64,8 @@ def test_the_section_is_read(tmp_path, platform, request_, version):
         ("{channels: [{name: a, minVersion: 4.18.9, maxVersion: 4.18.3}]}", "minVersion 4.18.9 is above maxVersion 4.18.3"),
         ("{channels: [{name: a, full: true, minVersion: 4.18.9}]}", "full and a version range exclude each other"),
         ("{channels: [{name: Stable 4}]}", "'Stable 4' is no channel"),
+        ("{channels: [{name: '4.18'}]}", "'4.18' is a version and no channel Write stable-4.18."),
+        ("{channels: [{name: 4.18.1}]}", "Write stable-4.18, and 4.18.1 as minVersion and maxVersion."),
         ("{channels: [{}]}", "name is missing or empty"),
         ("{channels: [{name: a, type: OCP}]}", "'OCP' is no type of a channel Wanted: ocp or okd."),
         ("{architectures: [x86_64], graph: true}", "'x86_64' is no architecture of releases Write amd64."),
@@ -115,6 +117,31 @@ def test_a_flag_names_a_channel_and_a_range(text, channel):
 def test_a_flag_that_cannot_be_read_is_refused(text):
     with pytest.raises(UsageError, match="--release"):
         channel_of_flag(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("4.18", "stable-4.18"),
+        ("v4.18", "stable-4.18"),
+        ("4.18.1", "stable-4.18@4.18.1"),
+        ("v4.18.1", "stable-4.18@4.18.1"),
+        ("4.18.1..4.18.5", "stable-4.18@4.18.1..4.18.5"),
+        ("4.16.30..4.18.5", "stable-4.18@4.16.30..4.18.5"),
+        ("4.18.1..", "stable-4.18@4.18.1.."),
+        ("4.16..4.18", "stable-4.18"),
+        ("4.18@4.18.3..4.18.9", "stable-4.18@4.18.3..4.18.9"),
+        ("4.18@4.18", "stable-4.18"),
+        ("4.21.0-rc.1", "candidate-4.21@4.21.0-rc.1"),
+        ("4.19.0-okd-scos.9", "stable-scos-4@4.19.0-okd-scos.9"),
+    ],
+)
+def test_a_version_is_answered_with_its_channel(text, meant):
+    """An update service was asked for a channel of that name."""
+    with pytest.raises(UsageError, match="is a version") as caught:
+        channel_of_flag(text)
+    assert caught.value.hint.startswith(f"Write --release {meant}; ")
+    channel_of_flag(meant)
 
 
 def test_flags_exclude_each_other():
