@@ -23,9 +23,9 @@ from common.cli.options import (
 )
 from common.cli.results import problem_lines
 from common.errors import ExitCode, UsageError
-from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
 from common.text import paragraphs
+from exporter.cli.options import platforms_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class BuildOptions:
             self.appregistry_org,
             self.appregistry_endpoint,
             self._token(),
-            tuple(Platform.parse(text) for text in self.platform if text != ".*"),
+            platforms_of(self.platform),
             self.jobs,
         )
 

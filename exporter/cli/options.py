@@ -20,6 +20,8 @@ from exporter.cli.release_options import ReleaseOptions
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from common.target_profile import TargetProfile
     from exporter.imageset.model import ImageSet
 
@@ -223,8 +225,7 @@ class SelectionOptions:
 
     @property
     def _platforms(self) -> tuple[Platform, ...]:
-        # `--filter-by-os '.*'` is how `oc adm catalog mirror` asks for all platforms.
-        return tuple(Platform.parse(text) for text in self.platform if text != ".*")
+        return platforms_of(self.platform)
 
     def _image_set(self, releases: ReleaseOptions) -> ImageSet:
         from exporter.imageset import file, model
@@ -274,6 +275,48 @@ class SelectionOptions:
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
+
+
+_PLATFORMS = tuple(f"linux/{name}" for name in ("amd64", "arm64", "ppc64le", "s390x"))  # of OpenShift
+_EXPRESSION = re.compile(r"(?:\(\?:|\)(?![*+?])|[a-z0-9_./|(*^$,+?-]){1,80}")
+_REPETITIONS = 4
+_OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def platforms_of(texts: Iterable[str]) -> tuple[Platform, ...]:
+    """Return the platforms of --platform; empty for all. Raises UsageError for a text that is none."""
+    # `--filter-by-os '.*'` is how `oc adm catalog mirror` asks for all platforms.
+    return tuple(_platform_of(text) for text in texts if text != ".*")
+
+
+def _platform_of(text: str) -> Platform:
+    try:
+        return Platform.parse(text)
+    except UsageError as error:
+        meant = _platforms_meant(text)
+        if not meant:
+            raise
+        each = " ".join(f"--platform {name}" for name in meant)
+        if len(meant) == len(_PLATFORMS):
+            error.hint = f"Leave it out for all platforms, or name each: {each}"
+        else:
+            error.hint = f"Once for each: {each}" if len(meant) > 1 else f"Wanted: {each}"
+        raise
+
+
+def _platforms_meant(text: str) -> list[str]:
+    """Return the platforms that `oc adm catalog mirror --filter-by-os` takes by an expression; also by a machine's name."""
+    plain = text.lower()
+    for name, ours in _OTHER_NAMES.items():
+        plain = plain.replace(name, ours)
+    # Repetitions in repetitions take a search the power of their number.
+    if not _EXPRESSION.fullmatch(plain) or sum(map(plain.count, "*+?")) > _REPETITIONS:
+        return []
+    try:
+        # oc searches os/architecture for it (openshift/oc, pkg/cli/image/manifest/manifest.go, FilterOptions).
+        return [name for name in _PLATFORMS if any(re.search(each, name) for each in plain.split(",") if each)]
+    except re.error:
+        return []
 
 
 def _require_installed(image_set: ImageSet, target: TargetProfile | None) -> None:
