@@ -162,7 +162,16 @@ OPTIONS: tuple[Habit, ...] = (
     ),
     instead("-i", "--image REF", "imgpkg", takes="REF", where=SELECTING),
     instead("-b --bundle", "--image REF", "imgpkg", takes="REF", where=SELECTING, why="a catalog: --catalog REF"),
-    instead("--dir --to-tar --to-manifests", "--output DIR", "oc, imgpkg", takes="DIR", where=EXPORT),
+    instead("--dir --to-tar", "--output DIR", "oc, imgpkg", takes="DIR", where=EXPORT),
+    instead("--to-manifests", "--output DIR", "oc adm catalog mirror", takes="DIR", where=f"{IMPORT}/render"),
+    instead(
+        "--to-manifests",
+        "hub-import render ARCHIVE --registry HOST --output DIR",
+        "oc adm catalog mirror",
+        takes="DIR",
+        where=MOVING,
+        why="mapping.txt alone: hub-export create --manifests-only",
+    ),
     instead(
         "--output-dir --outdir --out --destination --dest-dir --target-dir --target -C",
         "--output DIR",

@@ -55,6 +55,7 @@ class _Parts:
     others: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    manifests: str = ""  # the directory for what `oc adm catalog mirror` writes for the cluster
     given: set[str] = field(default_factory=set)
 
 
@@ -120,6 +121,8 @@ def _foreign_option(
     # Neither a password nor its option is repeated: the line is shown, and copied into a chat.
     if any(each.is_secret for each in rows):
         return "left", option, None
+    if option == "--to-manifests" and name == "create":
+        return "manifests", option, value
     if option in _PLACED or (row is not None and row.counterpart in ("IMAGESET", "ARCHIVE", "ARCHIVE…", _PUSHED)):
         return "imageset" if row is not None and row.counterpart == "IMAGESET" else "placed", option, value
     return _translated(row, value, known) or ("left" if rows else "unknown", option, None)
@@ -153,6 +156,8 @@ def _put(parts: _Parts, kind: str, word: str, value: str | None) -> None:
             parts.unknown.append(word)
         case "imageset":
             parts.imageset = "" if value in _TRANSPORTS else _path(value or "IMAGESET")
+        case "manifests":
+            parts.manifests = public(value or "MANIFESTS")
         case "placed" | "free":
             _place(parts, word if kind == "free" else value or "")
 
@@ -202,14 +207,24 @@ def _create(start: str, parts: _Parts, typed: str) -> str:
     if "--images" not in parts.given and not parts.imageset:
         words += _content(typed, references, parts)
     words += parts.options
-    if start.endswith(" create") and "--output" not in parts.given:
-        words.append(f"--output {_first(parts.directories or _plain_names(parts), 'DIR')}")
-    line = " ".join(words)
-    # An export contacts no mirror: a reference that is left over is the target, and belongs to the push.
-    if references and start.endswith(" create"):
-        directory = _value(parts.options, "--output") or _first(parts.directories or _plain_names(parts), "DIR")
-        return f"{line}, then {IMPORT} push {directory} --registry {shlex.quote(references[0])}"
-    return line
+    if not start.endswith(" create"):
+        return " ".join(words)
+    is_mapping = "--manifests-only" in parts.given  # oc writes mapping.txt there, and nothing is pushed
+    if is_mapping and parts.manifests:
+        parts.directories.insert(0, parts.manifests)
+    directory = _value(parts.options, "--output") or _first(parts.directories or _plain_names(parts), "DIR")
+    if "--output" not in parts.given:
+        words.append(f"--output {directory}")
+    return ", then ".join((" ".join(words), *([] if is_mapping else _imported(directory, references, parts))))
+
+
+def _imported(directory: str, references: list[str], parts: _Parts) -> Iterator[str]:
+    """Give the commands of the other side. An export contacts no mirror: a reference that is left over is the target."""
+    registry = _first(references, "HOST")
+    if references:
+        yield f"{IMPORT} push {directory} --registry {registry}"
+    if parts.manifests:
+        yield f"{IMPORT} render {directory} --registry {registry} --output {shlex.quote(parts.manifests)}"
 
 
 def _content(typed: str, references: list[str], parts: _Parts) -> list[str]:

@@ -342,6 +342,12 @@ WHOLE = [
     # An image without its registry is no directory.
     ("hub-export adm catalog mirror redhat/index:v4.18 file:///index", "Wanted: hub-export create --catalog redhat/index:v4.18 --full --output /index"),
     ("hub-export catalog mirror redhat/index:v4.18 r.example:5000/olm", "Wanted: hub-export create --catalog redhat/index:v4.18 --full --output DIR, then hub-import push DIR --registry r.example:5000/olm"),
+    # The directory of --to-manifests gets ICSP and mapping.txt, not the images.
+    ("hub-export adm catalog mirror q.io/a/b:1 r.example/x --to-manifests=m", "Wanted: hub-export create --catalog q.io/a/b:1 --full --output DIR, then hub-import push DIR --registry r.example/x, then hub-import render DIR --registry r.example/x --output m"),
+    ("hub-export adm catalog mirror q.io/a/b:1 file:///x --to-manifests m", "Wanted: hub-export create --catalog q.io/a/b:1 --full --output /x, then hub-import render /x --registry HOST --output m"),
+    ("hub-export create isc.yaml --output d --to-manifests=m", "Command: hub-export create isc.yaml --output d, then hub-import render d --registry HOST --output m"),
+    ("hub-export adm catalog mirror q.io/a/b:1 r.example/x --manifests-only --to-manifests=m", "Wanted: hub-export create --catalog q.io/a/b:1 --full --manifests-only --output m"),
+    ("hub-import render d --registry r.example --to-manifests=m", "Command: hub-import render d --registry r.example --output m"),
     ("hub-export create -c isc.yaml file://d --oci-insecure-signature-policy", "Command: hub-export create isc.yaml --signatures ignore --output d"),
     ("hub-export create isc.yaml --archiveSize 4 --output-dir d", "Command: hub-export create isc.yaml --volume-size 4GiB --output d"),
     ("hub-export create isc.yaml -o d --image-parallel-copies 3 --v=9", "Command: hub-export create isc.yaml --output d --jobs 3 --log-level info"),
