@@ -266,10 +266,19 @@ def require_writable(directory: Path, what: str = "") -> None:
         raise unwritable(f"{what}directory {directory} cannot be written", error, "Name a place elsewhere.") from error
 
 
+STDIN = Path("/dev/stdin")
+
+
+def open_argument(path: Path) -> BinaryIO:
+    """Open a file given as an argument for reading; standard input by its descriptor. Raises OSError."""
+    # The name of a socket cannot be opened (ENXIO, open(2)), and sshd makes one for a command without a terminal.
+    return os.fdopen(os.dup(0), "rb") if path == STDIN else path.open("rb")
+
+
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
     """Return the content of a file given as an argument, of at most `limit` bytes. Raises UsageError."""
     try:
-        with path.open("rb") as file:
+        with open_argument(path) as file:
             # By its size first, so that a huge file is not read; by reading then, since a pipe or a device has no size.
             raw = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
     except OSError as error:

@@ -321,7 +321,7 @@ class _Line:
                 if "--output" in self._known and "--output" not in given and not is_set:
                     self.arguments[index] = f"--output={_relative(text)}"
                     given.add("--output")
-            elif "imageset" in self._arguments and not Path(text).exists():
+            elif "imageset" in self._arguments and text != "-" and not Path(text).exists():
                 self._place_word(index, text, given)
         self.arguments = [each for index, each in enumerate(self.arguments) if index not in self._needless]
 

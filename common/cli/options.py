@@ -27,7 +27,7 @@ from common.cli.arguments import HELP, NAMING_REGISTRIES, Command, Group
 from common.cli.help import as_flag
 from common.cli.summary import Measured, same_command
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
-from common.files import writing
+from common.files import STDIN, writing
 from common.log import configure
 from common.oci.reference import local_path, plain_path, rejoined, require_host
 from common.progress import AboveBars, Style, progress_for
@@ -102,9 +102,12 @@ OUTPUT = "Output and logs"
 SHARING = "Several processes"
 
 _TYPED = f"{__name__}.typed"
+_READ = f"{__name__}.read"  # what is read from standard input
 _STREAM = f"{__name__}.stream"  # the option that names standard output
 # Options whose file or directory a command writes; `-` means standard input for options that are read.
 _WRITTEN = frozenset({"--output", "--report", "--rerequest", "--log-file", "--authfile"})
+# Arguments and options of one file each for which `-` is standard input: image sets, plans and what is like them.
+_READABLE = frozenset({"imageset", "--plan", "--images", "--only", "--target"})
 
 
 class Format(StrEnum):
@@ -433,6 +436,10 @@ def _take_file_urls(parameter: Any) -> None:
             raise UsageError(f"{name} is empty", hint="Give it a value; an empty variable of a script is a usual cause.")
         if value == "-" and (option := _WRITTEN.intersection(parameter.opts)):
             context.meta[_STREAM] = next(iter(option))
+        if value == "-" and (option := _READABLE.intersection(parameter.opts)):
+            # Here, because Path("./-") is Path("-"), and the former is a file.
+            value = str(STDIN)
+            context.meta.setdefault(_READ, []).append(parameter.metavar if "imageset" in option else next(iter(option)))
         return process(context, _each(plain_path, value))
 
     def split(context: Any) -> Any:
@@ -481,13 +488,15 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
 
 
 def _require_files(meta: Mapping[str, Any]) -> None:
-    """Raise UsageError for standard output in place of a file: it would be a file named `-`."""
+    """Raise UsageError for standard output in place of a file, which would be named `-`, and for two files from one input."""
     # Results have standard output for themselves, and a file is replaced as a whole, which a stream cannot be.
     if option := meta.get(_STREAM):
         raise UsageError(
             f"{option} -: standard output is no file",
             hint="Name a file (./- for one of this name). The result as JSON on standard output: --format json.",
         )
+    if len(read := meta.get(_READ, [])) > 1:
+        raise UsageError(f"{' and '.join(read)}: standard input is one file", hint="Name a file for each but one.")
 
 
 def _require_local(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:

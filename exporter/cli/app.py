@@ -193,7 +193,7 @@ Planned = Annotated[
     typer.Option(
         "--plan",
         metavar="FILE",
-        help="Carry what this plan says (plan --output makes one); also s3://….",
+        help="Carry what this plan says (plan --output makes one); also s3://…, and - for standard input.",
         rich_help_panel=SHARING,
     ),
 ]

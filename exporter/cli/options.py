@@ -79,7 +79,8 @@ class SelectionOptions:
     """The selection: an image set, or options with the same meaning."""
 
     imageset: Annotated[
-        Path | None, typer.Argument(metavar="IMAGESET", help="ImageSetConfiguration (YAML) that says what to carry.")
+        Path | None,
+        typer.Argument(metavar="IMAGESET", help="ImageSetConfiguration (YAML) that says what to carry; - is standard input."),
     ] = None
     catalog: Annotated[
         list[str],

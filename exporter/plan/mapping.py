@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
-from common.files import write_atomic, writing
+from common.files import open_argument, write_atomic, writing
 from common.mapping import Collision, Mirror, collisions, fixed_paths, place_images
 from common.oci.image import hex_of
 from common.oci.reference import Reference
@@ -61,7 +61,7 @@ def read(path: Path, *, may_be_empty: bool = False) -> frozenset[str]:
     `may_be_empty`: images that the file does not list, those of releases, are carried in any case.
     """
     try:
-        with path.open("rb") as file:
+        with open_argument(path) as file:
             raw = file.read(MAX_SIZE + 1)
         # Not decoded beyond the limit, where the cut may be inside of a character.
         text = raw.decode() if len(raw) <= MAX_SIZE else ""

@@ -99,7 +99,9 @@ def prune(
     registry: RegistryOptions,
     output: OutputOptions,
     key: Key = None,
-    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Delete what this plan has.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Delete what this plan has; - is standard input.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first deletion.")] = False,
 ) -> ExitCode:
     """Clean the mirror: plan what nothing needs any more, and with --plan delete it.
