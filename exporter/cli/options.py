@@ -308,8 +308,8 @@ def _platform_of(text: str) -> Platform:
 def _platforms_meant(text: str) -> list[str]:
     """Return the platforms that `oc adm catalog mirror --filter-by-os` takes by an expression; also by a machine's name."""
     plain = text.lower()
-    for name, ours in _OTHER_NAMES.items():
-        plain = plain.replace(name, ours)
+    for name, usual in _OTHER_NAMES.items():
+        plain = plain.replace(name, usual)
     # Repetitions in repetitions take a search the power of their number.
     if not _EXPRESSION.fullmatch(plain) or sum(map(plain.count, "*+?")) > _REPETITIONS:
         return []

@@ -66,10 +66,10 @@ def test_the_size_is_bounded() -> None:
 
 def test_a_socket_is_read() -> None:
     """sshd gives a command without a terminal a socket, whose name cannot be opened."""
-    ours, theirs = socket.socketpair()
+    near, far = socket.socketpair()
     script = "from common.files import STDIN, read_limited; print(read_limited(STDIN, 9))"
-    with ours, theirs:
-        ours.sendall(b"content")
-        ours.shutdown(socket.SHUT_WR)
-        done = subprocess.run([sys.executable, "-c", script], stdin=theirs, capture_output=True, text=True, check=False)
+    with near, far:
+        near.sendall(b"content")
+        near.shutdown(socket.SHUT_WR)
+        done = subprocess.run([sys.executable, "-c", script], stdin=far, capture_output=True, text=True, check=False)
     assert done.stdout == "b'content'\n", done.stderr
