@@ -39,8 +39,8 @@ MAX_BASES = 10_000  # earlier archives and receipts that are described, with the
 MAX_CREATED = 64  # characters of the date of an earlier archive; RFC 3339 with nanoseconds has 35
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
-# The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
-_ListedDigest = Annotated[Digest, msgspec.Meta(min_length=71)]
+# The shortest digest is sha256 with 64 digits. A list or map of shorter texts would take many times its bytes in memory.
+ListedDigest = Annotated[Digest, msgspec.Meta(min_length=71)]
 
 
 class _OpenEnum(StrEnum):
@@ -216,8 +216,8 @@ class ManifestRecord(_Record, frozen=True, gc=False):
 
     media_type: str
     size: int
-    manifests: tuple[_ListedDigest, ...] = ()
-    blobs: tuple[_ListedDigest, ...] = ()
+    manifests: tuple[ListedDigest, ...] = ()
+    blobs: tuple[ListedDigest, ...] = ()
     subject: Digest | None = None
 
 
@@ -344,7 +344,7 @@ class BaseRecord(_Record, frozen=True):
 
     created: str = ""
     name: str = ""
-    confirms: tuple[_ListedDigest, ...] | None = None
+    confirms: tuple[ListedDigest, ...] | None = None
 
 
 class Inventory(msgspec.Struct, frozen=True, rename="camel"):
@@ -359,7 +359,7 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     created: str
     tool: str
     image_set: dict[str, Any]
-    requires: tuple[_ListedDigest, ...]
+    requires: tuple[ListedDigest, ...]
     catalogs: tuple[CatalogRecord, ...]
     images: tuple[ImageRecord, ...]
     manifests: dict[Digest, ManifestRecord]

@@ -42,6 +42,7 @@ from common.archive.inventory import (
     Encoding,
     ImageRecord,
     Inventory,
+    ListedDigest,
     ManifestRecord,
     Piece,
     ReleaseRecord,
@@ -90,8 +91,8 @@ class _WireInventory(Inventory, frozen=True):
     image_set: msgspec.Raw  # type: ignore[assignment]
     catalogs: tuple[WireCatalog, ...]
     images: list[msgspec.Raw]  # type: ignore[assignment]
-    manifests: dict[Digest, msgspec.Raw]  # type: ignore[assignment]
-    blobs: dict[Digest, msgspec.Raw]  # type: ignore[assignment]
+    manifests: dict[ListedDigest, msgspec.Raw]  # type: ignore[assignment]
+    blobs: dict[ListedDigest, msgspec.Raw]  # type: ignore[assignment]
 
 
 _KIND = msgspec.json.Decoder(_Kind)
@@ -234,8 +235,13 @@ def _with_lists(fields: dict[str, Any]) -> Inventory:
         found = _decoded(_MANIFEST, raw, digest)
         children, parts = tuple(map(one, found.manifests)), tuple(map(one, found.blobs))
         manifests[digest] = ManifestRecord(one(found.media_type), found.size, children, parts, found.subject)
+    named = 0
     for place, raw in enumerate(images):
-        images[place] = _image(_decoded(_IMAGE, raw, f"images[{place}]"), one)
+        image = _decoded(_IMAGE, raw, f"images[{place}]")
+        named += len(image.needed_by)
+        if named > MAX_NEEDED_BY:  # before its texts are kept to be shared, which doubles their memory where all differ
+            raise msgspec.ValidationError(f"{named} entries of neededBy; the limit is {MAX_NEEDED_BY}")
+        images[place] = _image(image, one)
     return Inventory(**{**fields, "images": tuple(images)})
 
 

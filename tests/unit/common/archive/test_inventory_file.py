@@ -152,7 +152,7 @@ def test_digests_are_well_formed(digest, field):
             case "catalog":
                 d["catalogs"] = [catalog]
 
-    refused(change, r"not a digest|is not supported|`str` of length >= 71 - at `\$\.requires")
+    refused(change, r"not a digest|is not supported|`str` of length >= 71 - at `(?:key` in `\$\.(?:blobs|manifests)|\$\.requires)")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,9 @@ def test_blobs_elsewhere_or_missing_are_fine():
         (lambda d: d.update(imageSet={"a": [[]] * 600_000}), "values in [0-9]+ bytes, more than any real document has"),
         (lambda d: d.update(imageSet={"a": ["text"] * 600_000}), "values in [0-9]+ bytes, more than any real document has"),
         (lambda d: d["manifests"][MANIFEST].update(blobs=["short"]), "of length >= 71"),
+        # 20 bytes for each would be allowed, and take ten times as many in memory, before the first 0 is refused.
+        (lambda d: d["blobs"].update({"short": 0}), r"of length >= 71 - at `key` in `\$\.blobs`"),
+        (lambda d: d["manifests"].update({"short": 0}), r"of length >= 71 - at `key` in `\$\.manifests`"),
         (lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 5_000_001), "entries of neededBy; the limit"),
         *(
             pytest.param(*case, marks=pytest.mark.more)
@@ -449,3 +452,11 @@ def test_long_lists_are_encoded_in_parts_to_the_same_bytes():
     assert max(map(len, inventory_file.parts(large))) < len(whole) / 2
     assert inventory_file.identity(large) == digest_of(whole)
     assert inventory_file.encode(found) == RAW
+
+
+@pytest.mark.more
+def test_too_many_names_are_refused_before_they_are_kept_to_be_shared():
+    """Where all differ, the table that shares them takes as much as they do. `check` comes after it."""
+    raw = changed(lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 5_000_001))
+    with pytest.raises(msgspec.ValidationError, match="entries of neededBy; the limit is 5000000"):
+        inventory_file.decode_unchecked(raw)
