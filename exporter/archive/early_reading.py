@@ -107,7 +107,8 @@ def _state(path: Path) -> tuple[int, ...] | None:
         status = path.lstat()
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    # A time of writing can be set back, as copying tools do; st_ctime cannot.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _begins(path: Path) -> bool:

@@ -155,12 +155,25 @@ class _VolumeReading:
         if not _has_header(once.read if self._is_whole else partial(_read_small, file), placed, number):
             return False
         if placed.encoding is Encoding.ZSTD:
-            return _is_compressed(once, file, placed)
+            return self._is_compressed(file, once, placed)
         begun = self._found.get(placed.descriptor.digest) or Begun()
         begun.take(once, placed, number, buffer)
         if begun.size:
             self._found[placed.descriptor.digest] = begun
         return begun.complete
+
+    def _is_compressed(self, file: int, once: SinglePass, placed: PlacedBlob) -> bool:
+        """Say whether a blob is there as one compressed frame."""
+        piece, hasher = placed.pieces[0], Hasher()
+        try:
+            # Its blocks are visited before they are decompressed: not in order, so not from the single pass.
+            for chunk in read_frame(file, piece.offset, piece.stored, piece.size):
+                self._advance(0)  # a frame may decompress to a thousand times its bytes, which no step of the file ends
+                hasher.update(chunk)
+        except ContentError:
+            return False
+        padding = _is_there(once.read, padding_frame(piece.size), piece.offset + piece.stored)
+        return padding and hasher.digest() == placed.descriptor.digest
 
     def _end(self, once: SinglePass, piece: Piece, placed: PlacedBlob) -> None:
         """Note that what comes from a piece on will be written again, unless it is the first one of a split blob."""
@@ -226,19 +239,6 @@ def _joined(blocks: Iterable[memoryview], buffer: memoryview) -> Iterator[memory
         size += len(block)
     if is_any:
         yield buffer[:size]
-
-
-def _is_compressed(once: SinglePass, file: int, placed: PlacedBlob) -> bool:
-    """Say whether a blob is there as one compressed frame."""
-    piece, hasher = placed.pieces[0], Hasher()
-    try:
-        # Its blocks are visited before they are decompressed: not in order, so not from the single pass.
-        for chunk in read_frame(file, piece.offset, piece.stored, piece.size):
-            hasher.update(chunk)
-    except ContentError:
-        return False
-    padding = _is_there(once.read, padding_frame(piece.size), piece.offset + piece.stored)
-    return padding and hasher.digest() == placed.descriptor.digest
 
 
 def _has_header(view: View, placed: PlacedBlob, number: int) -> bool:

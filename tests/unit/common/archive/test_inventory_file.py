@@ -152,7 +152,9 @@ def test_digests_are_well_formed(digest, field):
             case "catalog":
                 d["catalogs"] = [catalog]
 
-    refused(change, r"not a digest|is not supported|`str` of length >= 71 - at `(?:key` in `\$\.(?:blobs|manifests)|\$\.requires)")
+    refused(
+        change, r"not a digest|is not supported|`str` of length >= 71 - at `(?:key` in `\$\.(?:blobs|manifests)|\$\.requires)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as changed
 
+from common.archive import frames
 from common.archive.frames import BLOCK, block_header, position, raw_frame_header
-from common.archive.inventory import VolumeRecord
+from common.archive.inventory import Encoding, VolumeRecord
 from common.archive.layout import PlannedBlob, plan_layout
-from common.archive.volume import JOURNAL_NAME, OPENING, entry_name, header_frame
+from common.archive.volume import JOURNAL_NAME, OPENING, entry_name, header_frame, padding_frame
 from common.content import Written
 from common.errors import InUseError, UsageError
 from common.files import locked
-from common.oci.image import Descriptor, Digest
+from common.oci.image import Descriptor, Digest, digest_of
 from common.oci.media_types import OCI_LAYER_GZIP
 from exporter.archive import early_reading
 from exporter.archive.output import LOCK, PART, read_journal, write_journal
+from exporter.archive.resume import left_behind
 from exporter.archive.writer import ArchiveWriter
 from tests.fakes.archives import CONFIG, CUT, Content, chunks_of, described, noise, write
 
@@ -154,7 +156,14 @@ def damaged(path):
         file.write(b"damage")
 
 
-@pytest.mark.parametrize("change", [removed, replaced, damaged])
+def damaged_and_set_back(path):
+    """As by a tool that writes into the same file, and gives it its former time."""
+    status = path.stat()
+    damaged(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [removed, replaced, damaged, damaged_and_set_back])
 @pytest.mark.parametrize("content", [WHOLE, SPLIT], ids=["one volume", "split blobs"])
 def test_volumes_that_change_while_the_plan_is_made_are_read_again(tmp_path, content, change):
     write(tmp_path / "straight", content)
@@ -235,6 +244,21 @@ def test_a_plan_that_fails_ends_the_reading(tmp_path):
         raise LookupError
     assert 0 < reading.done < size
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("early-reading", "hash", "read-ahead"))]
+
+
+def test_a_frame_that_is_unpacked_hears_the_stop(tmp_path):
+    """Frames of a few MB may hold some GiB, and the file of such a volume is read in one step."""
+    content = noise("dense", 16 * 1024) + bytes(8 * MIB)
+    frame = frames.compress(content)
+    blob = PlannedBlob(Descriptor("text/plain", digest_of(content), len(content)), Encoding.ZSTD, len(frame))
+    layout = plan_layout([blob], 1000, 4 * MIB)
+    piece, header = layout.blobs[blob.descriptor.digest].pieces[0], entry_name(blob.descriptor.digest)
+    with (tmp_path / FIRST).open("wb") as file:
+        file.write(OPENING + header_frame(header, len(content)))
+        os.pwrite(file.fileno(), frame + padding_frame(len(content)), piece.offset)
+    asked = []
+    assert left_behind(layout, tmp_path, [1], asked.append).complete == [blob.descriptor.digest]
+    assert asked.count(0) >= 8 * MIB / (256 * 1024)
 
 
 def journals():
