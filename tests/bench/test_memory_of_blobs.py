@@ -55,7 +55,9 @@ def growth(archives, few: float, many: float) -> float:
 
 
 def test_a_further_blob_takes_two_kib_of_an_export(archives):
-    held = growth(archives, held_by(FEW), held_by(MANY))
+    # Other threads of the process are counted, too: the least of three.
+    few, many = (min(held_by(images) for _ in range(3)) for images in (FEW, MANY))
+    held = growth(archives, few, many)
     made = growth(archives, archives[FEW][2], archives[MANY][2])
     assert held <= KIB, "what a plan holds"
     assert held + made <= 2 * KIB
