@@ -6,7 +6,7 @@ named.
 
 from __future__ import annotations
 
-_DOCKER = "docker-registry: stop writes, run `registry garbage-collect CONFIG`, and restart it, for it caches its former content"
+_DOCKER = "docker-registry: stop writes, run `registry garbage-collect CONFIG`, and restart it, for it caches former content"
 _ZOT = "zot: its garbage collection runs automatically (storage.gc, gcDelay, gcInterval)"
 _NEXUS = "Nexus: the tasks `Docker - Delete unused manifests and images`, then `Admin - Compact blob store`"
 _PRODUCTS = {
