@@ -31,11 +31,11 @@ for end in ENDS:
     parse_challenges([end] * 90)
     parse_challenges([end[:4000] + end[-4000:]] * 16)  # within the bound
 for text in ["<" * LONG, "<>" + " " * LONG, "<>;" + " rel" * (LONG // 4), "<a>" + "\\t" * LONG + ";" + '; rel="' * (LONG // 7)]:
-    for _ in range(90):
+    for _ in range(20):  # a response each
         next_page(httpx.URL("https://r.test/v2/a"), httpx.Headers({"Link": text}), "x")
 for text in ["1" * LONG, " " * LONG + "x", "Mon, " + "0" * LONG, "Mon, 1 Jan " + "1" * LONG + " 00:00:00 GMT", "," * LONG, ":" * LONG,
              "Mon, 1 Jan 2026 " + ":" * LONG, "+" * LONG, "a " * (LONG // 2)]:
-    for _ in range(90):
+    for _ in range(20):
         retry_after_s(text, 0.0)
 for text in ["bytes " + "1" * LONG, "bytes " + " " * LONG + "1-1/1", "0-" * (LONG // 2), "bytes */" + "1" * LONG]:
     for _ in range(90):
