@@ -115,7 +115,7 @@ COMMANDS: tuple[Habit, ...] = (
     ),
     instead("wait watch rollout", f"{IMPORT} status", OC, why="apply and deploy wait for the cluster"),
     instead("scan", "PROGRAM sbom", "podman, trivy", why="packages and licences by the SBOMs of images"),
-    instead("man", "--help", "hub-airgap 0.1", why="manual pages are installed, too: man PROGRAM"),
+    instead("man", "--help", "several", why="manual pages are installed, too: man PROGRAM"),
     absent(
         "resume continue retry restart redeploy rerun", "the same command, run again, continues where it stopped", "several"
     ),
