@@ -99,6 +99,13 @@ class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
             raise UsageError(f"not a platform: {text[:80]!r}", hint="Wanted: os/architecture, for example linux/amd64")
         return cls(match[1], match[2], match[3] or "")
 
+    @classmethod
+    def listed(cls, text: str) -> Self:
+        """Return the platform that an inventory lists: as a publisher wrote it, who is not bound to the names of Go."""
+        system, _, rest = text.partition("/")
+        architecture, _, variant = rest.partition("/")
+        return cls(system, architecture, variant)
+
     def accepts(self, other: Platform) -> bool:
         """Return whether `other` matches `self` as a requirement; one without a variant matches every variant."""
         same = (self.os, self.architecture) == (other.os, other.architecture)
@@ -137,15 +144,38 @@ _SCHEMA_2 = 2
 NO_ANNOTATIONS: dict[str, str] = {}  # of all descriptors without any, so that each is smaller; never changed
 
 
-# Every field but digest and size may be null: for a Go program null and absent are the same.
+# Every field but digest and size may be null, and so may the values of a map: for a Go program null and absent are the same.
+class WrittenPlatform(msgspec.Struct, frozen=True):
+    """A platform as written. The .NET SDK 9.0.100 writes `"variant": null` (dotnet/sdk#43085, ImageIndexGenerator.cs)."""
+
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+
+    @property
+    def platform(self) -> Platform | None:
+        """The platform; None where it is empty, as distribution writes it for content without one."""
+        # manifestlist.ManifestDescriptor had a struct there, no pointer to one (distribution/distribution#2652).
+        found = Platform(self.os or "", self.architecture or "", self.variant or "")
+        return found if found.os or found.architecture else None
+
+
+Texts = dict[str, str | None] | None  # annotations or labels as written
+
+
+def texts(written: Texts) -> dict[str, str]:
+    """Return annotations or labels, with empty values for null."""
+    return {name: text or "" for name, text in written.items()} if written else NO_ANNOTATIONS
+
+
 class _WireDescriptor(msgspec.Struct, rename="camel"):
     """A descriptor as written. Publishers leave `mediaType` out, or write null; Go reads both as the empty string."""
 
     digest: Digest
     size: int
     media_type: str | None = None
-    platform: Platform | None = None
-    annotations: dict[str, str] | None = None
+    platform: WrittenPlatform | None = None
+    annotations: Texts = None
     artifact_type: str | None = None
     urls: tuple[str, ...] | None = None
 
@@ -156,8 +186,8 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
             sys.intern(self.media_type or ""),
             Digest(sys.intern(self.digest)),
             self.size,
-            self.platform,
-            self.annotations or NO_ANNOTATIONS,
+            self.platform and self.platform.platform,
+            texts(self.annotations),
             self.artifact_type or "",
             self.urls or (),
         )
@@ -173,7 +203,7 @@ class _Wire(msgspec.Struct, rename="camel"):
     manifests: tuple[_WireDescriptor, ...] | None = None
     subject: _WireDescriptor | None = None
     artifact_type: str | None = None
-    annotations: dict[str, str] | None = None
+    annotations: Texts = None
 
 
 _WIRE = msgspec.json.Decoder(_Wire)
@@ -285,18 +315,23 @@ def _decode(raw: bytes, digest: Digest) -> _Wire:
 def _index(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Index:
     children = tuple(child.read() for child in wire.manifests or ())
     _check(digest, children)
-    return Index(raw, kind, digest, children, _subject(wire), wire.artifact_type or "")
+    return Index(raw, kind, digest, children, _subject(wire, digest), wire.artifact_type or "")
 
 
 def _manifest(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Manifest:
     assert wire.config is not None  # `parse` has refused a document without one
     config, layers = wire.config.read(), tuple(layer.read() for layer in wire.layers or ())
     _check(digest, (config, *layers))
-    return Manifest(raw, kind, digest, config, layers, _subject(wire), wire.artifact_type or "")
+    return Manifest(raw, kind, digest, config, layers, _subject(wire, digest), wire.artifact_type or "")
 
 
-def _subject(wire: _Wire) -> Descriptor | None:
-    return wire.subject.read() if wire.subject is not None else None
+def _subject(wire: _Wire, digest: Digest) -> Descriptor | None:
+    if wire.subject is None:
+        return None
+    subject = wire.subject.read()
+    # It gets into the inventory, which no import reads with another text in place of a digest.
+    _check(digest, (subject,))
+    return subject
 
 
 def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
@@ -328,21 +363,18 @@ class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypo
     env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
-    labels: dict[str, str] | None = None
+    labels: Texts = None
 
 
-class ImageConfig(msgspec.Struct):
+class ImageConfig(WrittenPlatform, frozen=True):
     """The fields of an image config (OCI image configuration) that are read."""
 
-    architecture: str = ""
-    os: str = ""
-    variant: str = ""
     config: RuntimeConfig | None = None
 
     @property
     def labels(self) -> dict[str, str]:
         """The image's labels; empty when it has none."""
-        return (self.config and self.config.labels) or {}
+        return texts(self.config.labels) if self.config else {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -374,7 +406,8 @@ def artifact_type(document: Document) -> str:
 def described(document: Document) -> dict[str, Any]:
     """Return the descriptor of a referrer, with artifact type and annotations (distribution spec., *Listing Referrers*)."""
     kind = artifact_type(document)
-    notes = _WIRE.decode(document.raw).annotations  # as `parse` read it: other fields may have values that cannot be decoded
+    wire = _WIRE.decode(document.raw)  # as `parse` read it: other fields may have values that cannot be decoded
+    notes = texts(wire.annotations)
     plain = {"mediaType": document.media_type, "digest": digest_of(document.raw), "size": len(document.raw)}
     return plain | ({"artifactType": kind} if kind else {}) | ({"annotations": notes} if notes else {})
 

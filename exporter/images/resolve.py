@@ -73,11 +73,14 @@ class ResolvedImage:
     @property
     def platforms(self) -> tuple[str, ...]:
         """The platforms carried, as the image's indexes name them; empty for an image without an index."""
+        return tuple(sorted(set(map(str, self._carried))))
+
+    @property
+    def _carried(self) -> set[Platform]:
         if self.tree is None:
-            return ()
+            return set()
         # An index that is carried lists also the manifests that were left out (sparse index).
-        left_out = {child.platform for child in self.tree.left_out}
-        return tuple(sorted({str(p) for p in platforms_of(self.tree.documents) if p not in left_out}))
+        return set(platforms_of(self.tree.documents)) - {child.platform for child in self.tree.left_out}
 
     @property
     def missing_platforms(self) -> tuple[str, ...]:
@@ -90,8 +93,7 @@ class ResolvedImage:
         """Requested platforms that the image's index does not have."""
         if self.tree is None or not isinstance(self.tree.root, Index):
             return ()
-        have = [Platform.parse(text) for text in self.platforms]
-        return tuple(str(p) for p in self.wanted.platforms if not any(p.accepts(h) for h in have))
+        return tuple(str(p) for p in self.wanted.platforms if not any(map(p.accepts, self._carried)))
 
 
 class BlockedImages:

@@ -85,7 +85,8 @@ def bases(settings: ImageSettings, client: RegistryClient, platforms: Sequence[P
         raw = client.blob_bytes(settings.base, document.config, _MAX_CONFIG)
         config = parse_config(raw)
         # The config decides: an image without an index has its platform nowhere else.
-        platform = next((one for one in platforms if one.accepts(Platform(config.os, config.architecture))), None)
+        own = config.platform
+        platform = next((one for one in platforms if own is not None and one.accepts(own)), None)
         if platform is not None and platform not in found:
             found[platform] = Base(settings.base, platform, document, raw, _python_of(settings, config))
     if not tree.images and not tree.left_out:

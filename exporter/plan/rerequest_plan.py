@@ -86,7 +86,7 @@ def _wanted(image: ImageRecord) -> WantedImage:
         Reference.parse(image.source).pinned(image.digest),
         image.kind,
         image.needed_by,
-        tuple(Platform.parse(text) for text in image.platforms) if restricted else (),
+        tuple(map(Platform.listed, image.platforms)) if restricted else (),
     )
 
 

@@ -66,6 +66,37 @@ def test_a_layer_that_its_registry_does_not_hold_comes_from_its_url(tmp_path):
         assert mirror.find_blob("org/app", digest_of(content)) == content
 
 
+@pytest.mark.parametrize("subject", ["sha512:" + "a" * 128, "sha256:x", "../../etc"])
+def test_an_image_whose_subject_is_no_digest_costs_itself_alone(tmp_path, subject):
+    """It got into the inventory, and no import could open the archive."""
+    document = json.loads(LEAF.raw)
+    document["subject"] = {"mediaType": media_types.OCI_MANIFEST, "digest": subject, "size": 1}
+    with FakeRegistry() as source:
+        source.add_image("org/new", LEAF, tag="v1")
+        source.add_image("org/odd", LEAF)
+        source.add_manifest("org/odd", json.dumps(document).encode(), media_types.OCI_MANIFEST, "v1")
+        done = create(source, tmp_path / "out", "org/odd:v1", "org/new:v1")
+    assert done.status == 3, done.stderr
+    (problem,) = done.json["problems"]
+    assert (problem["code"], problem["subject"]) == ("image-unsupported", f"{source.host}/org/odd:v1")
+    verified = run("hub-import", "verify", tmp_path / "out", "--format", "json")
+    assert verified.json["ok"], verified.stderr
+
+
+def test_an_index_of_the_dotnet_sdk_is_carried(tmp_path):
+    """It writes null for the variant that it does not know (dotnet/sdk#43085, ImageIndexGenerator.cs)."""
+    unknown = {"variant": None, "features": None, "os.version": None}
+    listed = json.loads(index([LEAF]).raw)
+    listed["manifests"][0]["platform"] |= unknown
+    with FakeRegistry() as source:
+        source.add_image("org/net", LEAF)
+        source.add_manifest("org/net", json.dumps(listed).encode(), media_types.OCI_INDEX, "v1")
+        done = create(source, tmp_path / "out", "org/net:v1")
+    assert (done.status, done.json["problems"]) == (0, []), done.stderr
+    (carried,) = json.loads((tmp_path / "out" / "inventory.json").read_bytes())["images"]
+    assert carried["platforms"] == ["linux/amd64"]
+
+
 def test_schema_1_is_refused_by_name_and_the_rest_goes_on(tmp_path):
     with FakeRegistry() as source:
         source.add_manifest("org/old", SCHEMA_1, media_types.DOCKER_SCHEMA_1, "v1")

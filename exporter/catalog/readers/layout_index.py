@@ -22,10 +22,13 @@ from common.oci.image import (
     Index,
     Manifest,
     Platform,
+    Texts,
+    WrittenPlatform,
     encode,
     parse,
     parse_config,
     parse_digest,
+    texts,
 )
 
 if TYPE_CHECKING:
@@ -45,36 +48,25 @@ Fetch = Callable[[Descriptor], Document]
 Config = Callable[[Descriptor], bytes]
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """A platform as written; every field may be missing, which must not make the other images unreadable."""
-
-    os: str | None = None
-    architecture: str | None = None
-    variant: str | None = None
-
-
 class Listed(msgspec.Struct, rename="camel", frozen=True):
     """A descriptor of index.json."""
 
     digest: str
     size: int = 0
     media_type: str | None = None
-    place: _Place | None = msgspec.field(name="platform", default=None)
+    place: WrittenPlatform | None = msgspec.field(name="platform", default=None)
     artifact_type: str | None = None
-    annotations: dict[str, str] | None = None
+    annotations: Texts = None
 
     @property
     def platform(self) -> Platform | None:
         """The platform of the image, where all of it is given."""
-        place = self.place
-        return (
-            Platform(place.os, place.architecture, place.variant or "") if place and place.os and place.architecture else None
-        )
+        return _whole(self.place)
 
     @property
     def names(self) -> tuple[str, str]:
         """The names of the image in the layout, the precise one first; empty strings without any."""
-        notes = self.annotations or {}
+        notes = texts(self.annotations)
         return notes.get(_IMAGE_NAME, ""), notes.get(_REF_NAME, "")
 
     @property
@@ -178,7 +170,7 @@ def _joined(candidates: Iterable[_Candidate], attestations: Iterable[Listed], co
 
 def _described(listed: Listed) -> dict[str, object]:
     # Without the names, which are those of the layout.
-    notes = {key: value for key, value in (listed.annotations or {}).items() if key not in (_REF_NAME, _IMAGE_NAME)}
+    notes = {key: value for key, value in texts(listed.annotations).items() if key not in (_REF_NAME, _IMAGE_NAME)}
     described: dict[str, object] = msgspec.to_builtins(listed.descriptor)
     described["platform"] = msgspec.to_builtins(ATTESTATION)
     return described | ({"annotations": notes} if notes else {})
@@ -194,4 +186,8 @@ def _platform_of(one: _Candidate, config: Config) -> Platform | None:
         found = parse_config(config(one.document.config))
     except HubError:
         return None
-    return Platform(found.os, found.architecture, found.variant) if found.os and found.architecture else None
+    return _whole(found)
+
+
+def _whole(written: WrittenPlatform | None) -> Platform | None:
+    return written.platform if written is not None and written.os and written.architecture else None

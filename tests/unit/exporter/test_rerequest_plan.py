@@ -110,6 +110,22 @@ def test_the_plan_has_the_requested_blobs_alone(tmp_path):
     assert all(image.complete for image in plan.images)
 
 
+@pytest.mark.parametrize("platform", ["linux/arm64/V8", "linux", ""])
+def test_a_platform_that_is_written_otherwise_is_asked_for_as_the_inventory_has_it(platform):
+    image = ImageRecord(
+        "r.example/c/n1:v1",
+        digest("x"),
+        None,
+        ImageKind.RELATED,
+        (platform,),
+        complete=True,
+        needed_by=(),
+        size=1,
+        missing_platforms=("linux/amd64",),
+    )
+    assert list(map(str, rerequest_plan._wanted(image).platforms)) == [platform]
+
+
 @pytest.mark.parametrize("source", ["r.example/c/n1:v1", f"r.example/c/n1@{digest('pulled')}", "r.example/c/n1"])
 def test_a_catalog_is_found_by_the_names_of_the_inventory(tmp_path, source):
     """By its tag, or by the digest of the first export; a directory among the requests is no reference, and no error."""

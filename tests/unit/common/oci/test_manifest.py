@@ -85,6 +85,42 @@ def test_a_descriptor_may_lack_its_media_type(field):
 
 
 @pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (
+            {"architecture": "amd64", "os": "linux", "variant": None, "features": None, "os.version": None},
+            ("linux", "amd64", ""),
+        ),
+        ({"architecture": "arm64", "os": "linux", "variant": "V8"}, ("linux", "arm64", "V8")),
+        ({"architecture": "amd64"}, ("", "amd64", "")),
+        ({"architecture": "", "os": ""}, None),
+        ({"architecture": None, "os": None}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_platform_may_lack_its_fields(written, read):
+    """The .NET SDK 9.0.100 writes null for what it does not know, distribution empty texts (dotnet/sdk#43085)."""
+    parsed = parse(encode({"schemaVersion": 2, "manifests": [{**BLOB, "platform": written}]}))
+    assert isinstance(parsed, Index)
+    assert parsed.manifests[0].platform == (read and Platform(*read))
+
+
+def test_values_of_annotations_and_labels_may_be_null():
+    notes = {"a": None, "b": "c"}
+    parsed = parse(manifest(annotations=notes, layers=[{**BLOB, "annotations": notes}]))
+    assert isinstance(parsed, Manifest)
+    assert parsed.layers[0].annotations == described(parsed)["annotations"] == {"a": "", "b": "c"}
+    config = parse_config(json.dumps({"os": None, "architecture": "amd64", "config": {"Labels": notes, "Env": None}}).encode())
+    assert (config.labels, config.environment, config.platform) == ({"a": "", "b": "c"}, {}, Platform("", "amd64"))
+
+
+@pytest.mark.parametrize("text", ["linux/amd64", "linux/arm64/v8", "linux/arm64/V8", "windows", ""])
+def test_a_platform_of_an_inventory_is_read_as_it_was_written(text):
+    assert str(Platform.listed(text)) == text
+
+
+@pytest.mark.parametrize(
     ("raw", "kind", "message"),
     [
         (b"{", "", "not a manifest"),
@@ -96,6 +132,9 @@ def test_a_descriptor_may_lack_its_media_type(field):
         (manifest(config={**BLOB, "size": 2**63 - 1}), "", "impossible size"),
         (manifest(config={**BLOB, "digest": "sha256:../../etc"}), "", "not a digest"),
         (manifest(config={**BLOB, "digest": "sha512:" + "a" * 128}), "", "not supported"),
+        (manifest(subject={**BLOB, "digest": "sha512:" + "a" * 128}), "", "not supported"),
+        (manifest(subject={**BLOB, "digest": "../.."}), "", "not a digest"),
+        (encode({"manifests": [], "subject": {**BLOB, "size": -1}}), "", "impossible size"),
         (manifest(layers=[BLOB] * (MAX_CHILDREN + 1)), "", "descriptors; the limit is"),
         (b" " * (MAX_MANIFEST_SIZE + 1), "", "the limit is"),
     ],

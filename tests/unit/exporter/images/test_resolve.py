@@ -54,6 +54,16 @@ def resolved(registry, reference, tmp_path: Path, *platforms):
     return one
 
 
+def test_a_variant_that_nobody_else_spells_so_is_no_wrong_option(tmp_path):
+    child = image([b"arm"], platform="linux/arm64/V8")
+    with FakeRegistry() as registry:
+        reference = registry.add_image("org/app", index([child, image([b"amd"])]), "v1")
+        one = resolved(registry, reference, tmp_path, ARM)
+        assert (one.problem, one.platforms, one.missing_platforms) == (None, ("linux/arm64/V8",), ("linux/amd64",))
+        gone = resolved(registry, reference, tmp_path, Platform("linux", "s390x"))
+        assert gone.problem.code is ProblemCode.PLATFORM_MISSING
+
+
 S390X = image([b"s390x"], platform="linux/s390x")
 PPC64LE = image([b"ppc64le"], platform="linux/ppc64le")
 CHILDREN = [image([b"amd64"]), S390X, image([b"arm64"], platform="linux/arm64/v8"), PPC64LE]
