@@ -30,7 +30,7 @@ MAX_PACKAGES = 100_000  # of one document
 MAX_OBJECTS = 1_000_000  # JSON objects within the packages of one document: each reference of a package is one
 MAX_VALUES = 2_500_000  # commas there
 MAX_DEPTH = 8  # CycloneDX components within components
-MAX_NAME, MAX_VERSION, MAX_LICENCE, MAX_PURL, MAX_TOOL = 200, 100, 500, 500, 100  # characters that are kept
+MAX_NAME, MAX_VERSION, MAX_LICENCE, MAX_PURL, MAX_TOOL = 200, 100, 8192, 500, 100  # characters that are kept
 _SNIFFED = 64 * 1024
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 MAX_HEAD = 1024 * 1024  # bytes of what a document says about itself; real ones have some kilobytes
@@ -158,6 +158,10 @@ class _Checksum(msgspec.Struct):
     algorithm: str | None = None
 
 
+# Tools on the Java library of SPDX write the address of the type (google/osv-scalibr, extractor/filesystem/sbom/spdx).
+_PURL_TYPES = frozenset({"purl", "http://spdx.org/rdf/references/purl"})
+
+
 class _Reference(msgspec.Struct):
     kind: str | None = msgspec.field(default=None, name="referenceType")
     locator: str | None = msgspec.field(default=None, name="referenceLocator")
@@ -174,7 +178,7 @@ class _SpdxPackage(msgspec.Struct, rename="camel"):
 
     @property
     def purl(self) -> str | None:
-        found = (each.locator for each in self.external_refs or () if each.kind == "purl" and each.locator)
+        found = (each.locator for each in self.external_refs or () if each.kind in _PURL_TYPES and each.locator)
         return next(found, None)
 
 
@@ -233,7 +237,7 @@ _FIELD = re.compile(
     rb"|PrimaryPackagePurpose|ExternalRef|FileName):[ \t]*([^\r\n]*)",
     re.MULTILINE,
 )
-_PURL_REFERENCE = re.compile(r"PACKAGE[-_]MANAGER\s+purl\s+(\S+)")
+_PURL_REFERENCE = re.compile(r"PACKAGE[-_]MANAGER\s+(?:http://spdx\.org/rdf/references/)?purl\s+(\S+)")
 
 
 def _tag_value(raw: bytes) -> Document:
@@ -325,9 +329,8 @@ class _Component(msgspec.Struct):
     @property
     def licence(self) -> str:
         # Several licences of a component apply together (CycloneDX 1.6, `component.licenses`).
-        texts = list(dict.fromkeys(choice.text for choice in self.licenses or () if choice.text))
-        joined = " AND ".join(f"({text})" if len(texts) > 1 and " OR " in text else text for text in texts[:MAX_LICENCE])
-        return _licence(joined)
+        texts = list(dict.fromkeys(sanitize(choice.text, MAX_LICENCE) for choice in self.licenses or () if choice.text))
+        return _licence(" AND ".join(map(_enclosed, texts[:MAX_LICENCE])) if len(texts) > 1 else "".join(texts))
 
 
 class _Metadata(msgspec.Struct):
@@ -409,21 +412,56 @@ def _cyclonedx_tool(raw: msgspec.Raw) -> str:
 
 _NOASSERTION = "NOASSERTION"  # SPDX 2.3, 7.13: the publisher says nothing; NONE says that there is no licence
 _NONE = "NONE"
-_MAX_EXPRESSION = 500  # characters: one of a container's base layer has some hundred
-_MAX_PARTS = 32  # licences of one expression that are counted apart
+MAX_PARTS = 160  # licences of one expression that are counted apart: libgcc of RHEL 10 has 34
 # SPDX 2.3, annex D: an identifier, with `+` for later versions, or a reference to a licence of the same or another document.
 _OPERATOR = re.compile(r"\s+(?:AND|OR)\s+")
 _SIMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:+-]*(?: WITH [A-Za-z0-9][A-Za-z0-9.:+-]*)?")
+_TOKEN = re.compile(rf"[()]|{_OPERATOR.pattern}")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def identifiers(licence: str) -> tuple[str, ...]:
     """Return the licences of an expression, each once and sorted; a text that is no expression as it is."""
     # Names such as `Apache License, Version 2.0` are common in CycloneDX: they must not fall into words.
-    if len(licence) > _MAX_EXPRESSION:
-        return (licence,)
-    plain = licence.replace("(", " ").replace(")", " ")
-    parts = [" ".join(part.split()) for part in _OPERATOR.split(plain.strip())]
-    if len(parts) > _MAX_PARTS or not all(_SIMPLE.fullmatch(part) for part in parts):
-        return (licence,)
-    return tuple(sorted(set(parts)))
+    found = _of_expression(licence) or _of_names(licence)
+    return tuple(sorted(found)) if 0 < len(found) <= MAX_PARTS else (licence,)
+
+
+def _of_expression(text: str) -> set[str]:
+    """Return the licences of an expression; none for another text."""
+    plain = text.replace("(", " ").replace(")", " ")
+    parts = {" ".join(part.split()) for part in _OPERATOR.split(plain.strip())}
+    return parts if all(map(_SIMPLE.fullmatch, parts)) else set()
+
+
+def _of_names(text: str) -> set[str]:
+    """Return the licences of several texts, of which those in parentheses may be names; none for one text, or another form."""
+    found: set[str] = set()
+    parts = _outer_parts(text)
+    for part in parts if len(parts) > 1 else ():
+        is_enclosed = part.startswith("(") and part.endswith(")")
+        of_part = _of_expression(part) or ({part[1:-1].strip()} if is_enclosed else set())
+        if not of_part:
+            return set()
+        found |= of_part
+    return found
+
+
+def _outer_parts(text: str) -> list[str]:
+    """Return the parts between operators that are in no parentheses; none where the parentheses are not in pairs."""
+    parts, begin, depth = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if depth < 0:
+            return []
+        if not depth and token[0] != ")":
+            parts.append(text[begin : token.start()])
+            begin = token.end()
+    return [*parts, text[begin:]] if not depth else []
+
+
+def _enclosed(text: str) -> str:
+    """Return one of several licences in parentheses, unless it is a single identifier: `_of_names` knows it as one then."""
+    if _SIMPLE.fullmatch(text):
+        return text
+    return f"({text if _outer_parts(text) else text.replace('(', '').replace(')', '')})"

@@ -174,7 +174,7 @@ class Software:
             if package not in self.packages:
                 count += 1
                 held += _memory(package)
-            # One document may name 32 licences for each of its packages, and a licence takes more memory than a package.
+            # One document may name 160 licences for each of its packages, and a licence takes more memory than a package.
             if len(self.names) + len(new) > MAX_LICENCES or not self.has_room(pairs, count, held):
                 return False
         return True

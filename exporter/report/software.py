@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.archive.discover import just_made
@@ -92,7 +92,7 @@ def _shown(found: Software) -> ShownSoftware:
             )
             for package, numbers in found.ordered()[:MAX_ROWS]
         ),
-        licences=tuple(licences[:MAX_LICENCES]),
+        licences=tuple(replace(one, licence=sanitize(one.licence, _LICENCE)) for one in licences[:MAX_LICENCES]),
         all_licences=len(licences),
         without=tuple(without[:_LISTED]),
         all_without=len(without),

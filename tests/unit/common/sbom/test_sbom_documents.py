@@ -9,8 +9,9 @@ import pytest
 
 from common.errors import ContentError
 from common.oci.image import digest_of
-from common.sbom.document import identifiers, read
+from common.sbom.document import MAX_PARTS, identifiers, read
 from common.sbom.envelope import unwrapped
+from common.sbom.software import Selection
 from tests.fakes import sboms
 from tests.fakes.sboms import component, dumped, licensed, package
 
@@ -33,12 +34,38 @@ def packages(document):
         ("GPLv2+ and BSD", ("GPLv2+ and BSD",)),  # as RPM had it: no expression of SPDX
         ("MIT AND", ("MIT AND",)),
         ("((((", ("((((",)),
-        (" AND ".join(f"L{n}" for n in range(40)), (" AND ".join(f"L{n}" for n in range(40)),)),
+        (" AND ".join(["MIT"] * 500), ("MIT",)),
+        (" OR ".join(f"L{n}" for n in range(MAX_PARTS + 1)), (" OR ".join(f"L{n}" for n in range(MAX_PARTS + 1)),)),
+        ("(Acme, v1) AND MIT", ("Acme, v1", "MIT")),
+        ("(Acme, v1) AND (MIT OR Zlib)", ("Acme, v1", "MIT", "Zlib")),
+        ("COMMON DEVELOPMENT AND DISTRIBUTION LICENSE (CDDL)", ("COMMON DEVELOPMENT AND DISTRIBUTION LICENSE (CDDL)",)),
+        ("(Acme, v1)", ("(Acme, v1)",)),
+        ("(a b)) AND ((c d)", ("(a b)) AND ((c d)",)),
         ("NOASSERTION", ("NOASSERTION",)),
     ],
 )
 def test_the_licences_of_an_expression(licence, found):
     assert identifiers(licence) == found
+
+
+# The expression of libgcc and libstdc++ in UBI 10 (gcc.spec of CentOS Stream 10, License): 744 characters, 34 licences.
+GCC = (
+    "GPL-3.0-or-later AND LGPL-3.0-or-later AND (GPL-3.0-or-later WITH GCC-exception-3.1) AND (GPL-3.0-or-later WITH "
+    "Texinfo-exception) AND (LGPL-2.1-or-later WITH GCC-exception-2.0) AND (GPL-2.0-or-later WITH GCC-exception-2.0) AND "
+    "(GPL-2.0-or-later WITH GNU-compiler-exception) AND BSL-1.0 AND GFDL-1.3-or-later AND Linux-man-pages-copyleft-2-para AND "
+    "SunPro AND BSD-1-Clause AND BSD-2-Clause AND BSD-2-Clause-Views AND BSD-3-Clause AND BSD-4-Clause AND BSD-Source-Code AND "
+    "Zlib AND MIT AND Apache-2.0 AND (Apache-2.0 WITH LLVM-Exception) AND ZPL-2.1 AND ISC AND LicenseRef-Fedora-Public-Domain "
+    "AND HP-1986 AND curl AND Martin-Birgmeier AND HPND-Markus-Kuhn AND dtoa AND SMLNJ AND AMD-newlib AND OAR AND "
+    "HPND-merchantability-variant AND HPND-Intel"
+)
+
+
+def test_the_licences_of_the_library_of_a_compiler():
+    found = packages(sboms.spdx([sboms.rpm("libgcc", "14.3.1-4.4.el10", GCC)]))["libgcc"]
+    assert found.licence == GCC
+    assert len(identifiers(found.licence)) == 34
+    assert Selection(licence="BSD-4-*").has_package(found)
+    assert not Selection(licence="AGPL-*").has_package(found)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +92,9 @@ def test_the_licence_of_an_spdx_package(concluded, declared, licence):
         ([licensed("MIT"), licensed("Zlib"), licensed("MIT")], "MIT AND Zlib"),
         ([{"expression": "MIT OR Zlib"}], "MIT OR Zlib"),
         ([{"license": {"name": "Acme, v1"}}], "Acme, v1"),
+        ([{"license": {"name": "Acme, v1"}}, licensed("AGPL-3.0-only")], "(Acme, v1) AND AGPL-3.0-only"),
+        ([{"license": {"name": "Acme (v1"}}, {"expression": "MIT OR Zlib"}], "(Acme v1) AND (MIT OR Zlib)"),
+        ([{"license": {"name": "GPL-2.0-only WITH x"}}, licensed("MIT")], "GPL-2.0-only WITH x AND MIT"),
         ([{"license": {}}, {}], "NOASSERTION"),
         ([], "NOASSERTION"),
         (None, "NOASSERTION"),
@@ -72,6 +102,15 @@ def test_the_licence_of_an_spdx_package(concluded, declared, licence):
 )
 def test_the_licence_of_a_cyclonedx_component(licences, licence):
     assert packages(sboms.cyclonedx([component("a", "1") | {"licenses": licences}]))["a"].licence == licence
+
+
+@pytest.mark.parametrize("name", ["Apache License 2.0", "COMMON DEVELOPMENT AND DISTRIBUTION LICENSE (CDDL)", "a (b", ")("])
+def test_a_licence_is_found_next_to_one_that_has_a_name_alone(name):
+    """`--licence AGPL-*` passed over a component that has `Apache License 2.0` too."""
+    licences = [{"license": {"name": name}}, licensed("AGPL-3.0-only")]
+    found = packages(sboms.cyclonedx([component("a", "1") | {"licenses": licences}]))["a"]
+    assert Selection(licence="AGPL-*").has_package(found)
+    assert len(identifiers(found.licence)) == 2
 
 
 def test_a_package_without_the_right_types_costs_itself_alone():
@@ -89,6 +128,16 @@ def test_the_image_itself_and_the_images_of_its_build_are_no_packages():
     nested = component("base", "1", kind="container", components=[component("inner", "1", licensed("MIT"))])
     found = read(dumped(sboms.cyclonedx([nested, component("key", "", kind="cryptographic-asset")], about=IMAGE)))
     assert ([each.name for each in found.packages], found.named) == (["inner"], {IMAGE})
+
+
+def test_the_type_of_a_reference_as_an_address():
+    """SPDX, as JSON and tag-value, by tools on its Java library: `--package` finds a part of the package URL, too."""
+    purl, kind = "pkg:maven/org.example/a@1", "http://spdx.org/rdf/references/purl"
+    made = package("a", "1") | {"externalRefs": [{"referenceType": kind, "referenceLocator": purl}]}
+    text = f"SPDXVersion: SPDX-2.3\nPackageName: a\nExternalRef: PACKAGE-MANAGER {kind} {purl}\n"
+    for raw in (dumped(sboms.spdx([made])), text.encode()):
+        (found,) = read(raw).packages
+        assert (found.purl, found.kind) == (purl, "maven")
 
 
 @pytest.mark.parametrize(
