@@ -168,11 +168,12 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image, with its signatures and attachments in the archive."""
+    """An image, with its signatures and attachments in the archive. `further`: those of its attachments, on all levels."""
 
     record: ImageRecord
     needs: tuple[Need, ...]
     attached: tuple[ImageRecord, ...]
+    further: tuple[ImageRecord, ...]
 
     @property
     def signed(self) -> bool:
@@ -279,14 +280,33 @@ def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[Ima
     """Return the images with their attachments, ordered by kind (catalogs, bundles, related images, the others) and source."""
     order = {kind: number for number, kind in enumerate(ImageKind)}
     attachments, others = _attachments(inventory)
-    attached = {
-        root: tuple(one for digest in reversed(documents_of(inventory, root)) for one in attachments.get(digest, ()))
-        for root in images_by_digest(inventory)
-    }
-    return tuple(
-        ImageRow(image, _needs(image, places), attached.get(image.digest, ()) if image.digest else ())
-        for image in sorted(others, key=lambda image: (order.get(image.kind, len(order)), image.source))
-    )
+    known: dict[Digest | None, tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]] = {None: ((), ())}
+
+    def row(image: ImageRecord) -> ImageRow:
+        if image.digest not in known:
+            direct, *levels = _levels(inventory, image.digest, attachments)
+            known[image.digest] = tuple(direct), tuple(one for level in levels for one in level)
+        return ImageRow(image, _needs(image, places), *known[image.digest])
+
+    rows = [row(image) for image in others]
+    shown = {one.source for each in rows for one in (*each.attached, *each.further)}
+    # In a circle: anybody can give an image the tag that makes it an attachment of itself, and the page shows every image.
+    rows += [row(one) for found in attachments.values() for one in found if one.source not in shown]
+    return tuple(sorted(rows, key=lambda each: (order.get(each.record.kind, len(order)), each.record.source)))
+
+
+def _levels(
+    inventory: Inventory, root: Digest | None, attachments: Mapping[Digest, Sequence[ImageRecord]]
+) -> list[list[ImageRecord]]:
+    """Return the attachments of an image, those of its attachments, and so on. Referrers have referrers."""
+    levels: list[list[ImageRecord]] = []
+    roots, seen = [root], {root}
+    while roots:
+        documents = (digest for each in roots for digest in reversed(documents_of(inventory, each)))
+        levels.append([one for digest in documents for one in attachments.get(digest, ())])
+        roots = [digest for digest in dict.fromkeys(one.digest for one in levels[-1]) if digest not in seen]
+        seen.update(roots)
+    return levels
 
 
 def origins(inventory: Inventory, rows: Sequence[ImageRow]) -> tuple[Origin, ...]:

@@ -75,6 +75,8 @@ def test_everything_that_refers_to_an_image_is_carried_and_listed(source, tmp_pa
     }
     assert inventory_of(tmp_path / "out")["manifests"][BOM.digest]["subject"] == APP.digest
     assert run("hub-import", "verify", tmp_path / "out").status == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert [record["digest"] for record in inventory_of(tmp_path / "out")["images"] if record["digest"] not in page] == []
 
 
 @pytest.mark.parametrize("api", [True, "page", *more([False])])

@@ -6,8 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replaced
 
-from common.archive.inventory import BundleRecord, ChannelRecord, ImageKind, Inventory, PackageRecord
+from common.archive.inventory import (
+    BundleRecord,
+    ChannelRecord,
+    ImageKind,
+    ImageRecord,
+    Inventory,
+    ManifestRecord,
+    PackageRecord,
+)
+from common.oci.image import Digest, digest_of, hex_of
 from exporter.plan import diff
 from exporter.plan.planning import Planned
 from exporter.report import contents
@@ -76,9 +86,39 @@ def test_signatures_stand_with_their_images(tmp_path: Path) -> None:
     assert len(contents.image_rows(stray, {})) == len(inventory.images), "one that belongs to nothing stands alone"
 
 
-def replace_source(inventory, old, new):
-    from msgspec.structs import replace as replaced
+def attached(digest: Digest, subject: Digest, kind: ImageKind = ImageKind.ATTACHMENT) -> tuple[ImageRecord, ManifestRecord]:
+    record = inventories.image(f"quay.io/org/app@{digest}", digest, kind)
+    return record, ManifestRecord("", 1, blobs=(), subject=subject)
 
+
+def test_attachments_of_attachments_stand_with_the_image():
+    """Referrers have referrers, such as the signature of an SBOM: the person who approves the archive sees them too."""
+    app, bom, signature, third = (digest_of(name) for name in (b"app", b"bom", b"signature", b"third"))
+    found = [
+        (inventories.image("quay.io/org/app:v1", app), ManifestRecord("", 1, blobs=())),
+        attached(bom, app),
+        attached(signature, bom, ImageKind.SIGNATURE),
+        attached(third, signature),
+    ]
+    inventory = replaced(
+        inventories.inventory(*(image for image, _ in found), catalogs=()),
+        manifests={image.digest: manifest for image, manifest in found},
+    )
+    (row,) = contents.image_rows(inventory, {})
+    assert [one.digest for one in row.attached] == [bom]
+    assert [one.digest for one in row.further] == [signature, third]
+    assert not row.signed, "the signature is one of its SBOM"
+
+
+def test_an_image_that_is_attached_to_itself_is_shown():
+    """The tag of cosign has the digest of its subject: anybody may give it to that image itself."""
+    digest = digest_of(b"app")
+    image = inventories.image(f"quay.io/org/app:sha256-{hex_of(digest)}.sig", digest, ImageKind.SIGNATURE)
+    inventory = replaced(inventories.inventory(image, catalogs=()), manifests={digest: ManifestRecord("", 1, blobs=())})
+    assert [row.record for row in contents.image_rows(inventory, {})] == [image]
+
+
+def replace_source(inventory, old, new):
     return replaced(inventory, images=tuple(replaced(one, source=one.source.replace(old, new)) for one in inventory.images))
 
 
