@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 
 MAX_WINDOW = 8 * 1024 * 1024  # the window that decoders have to support (RFC 8878, 3.1.1.1.2)
+# Of layers: before 1.17.5 the zstd of Go's container tools had windows of 16 and 32 MiB at levels above the default
+# (klauspost/compress#247, klauspost/compress#913), and nodes pull such images.
+MAX_LAYER_WINDOW = 32 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _STEP = 1024 * 1024  # of output
@@ -38,7 +41,7 @@ def decompressed(chunks: Iterable[bytes | memoryview], limit: int) -> Iterator[b
     if head.startswith(_GZIP):
         stream = _gunzip(head, source)
     elif head.startswith(_ZSTD):
-        stream = _unzstd(head, source)
+        stream = _unzstd(head, source, MAX_LAYER_WINDOW)
     else:
         stream = _plain(head, source)
     yield from _limited(stream, limit)
@@ -97,9 +100,9 @@ def _inflate(name: str, head: bytes, source: Iterator[bytes | memoryview], windo
         raise ContentError(f"{name} stream ends early")
 
 
-def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
+def _unzstd(head: bytes, source: Iterator[bytes | memoryview], window: int = MAX_WINDOW) -> Iterator[bytes]:
     """Yield the content of every frame of a zstd stream."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=window)
     frame: Any = None
     try:
         for pending in _slices(head, source, _ZSTD_SLICE):
