@@ -46,6 +46,9 @@ _WITHOUT_CONTENT = (
 _SPARSE = b"GNU.sparse."
 _SPARSE_NAME = b"GNU.sparse.name"
 _KNOWN = (b"path", b"linkpath", b"size", _SPARSE_NAME)
+_GNU = b"ustar  \0"  # magic and version of GNU tar
+_MAGIC, _PREFIX = slice(257, 265), slice(345, 500)
+_TIMES = (slice(345, 357), slice(357, 369))  # of access and change, where ustar has the prefix of a name
 _HAS_MORE, _MORE = 482, 504  # the flags of an old GNU sparse header, and of the blocks that continue it
 _JOINED = 1024 * 1024
 _ENCODING = ("utf-8", "surrogateescape")  # names are bytes; those that are not UTF-8 must differ from each other too
@@ -339,9 +342,25 @@ class _Pending:
 
 def _parsed(block: bytes) -> tarfile.TarInfo:
     try:
-        return tarfile.TarInfo.frombuf(block, *_ENCODING)
+        header = tarfile.TarInfo.frombuf(block, *_ENCODING)
     except tarfile.HeaderError as error:
         raise TarFormatError(f"a block that is not a header: {error}") from error
+    if block[_MAGIC] == _GNU and block[_PREFIX.start] and not _has_prefix(block):
+        # tarfile takes the times for a directory: it would be another file than the one that engines unpack.
+        prefix = block[_PREFIX].partition(b"\0")[0].decode(*_ENCODING)
+        header.name = header.name.removeprefix(f"{prefix}/")
+    return header
+
+
+def _has_prefix(block: bytes) -> bool:
+    """Return whether a header of GNU tar has the prefix of a name in place of times, as Go wrote it before 1.8."""
+    return block[_PREFIX].partition(b"\0")[0].isascii() and not all(_is_number(block[place]) for place in _TIMES)
+
+
+def _is_number(field: bytes) -> bool:
+    """Return whether a field is a number, octal or (by its first bit) binary, or unused."""
+    digits = field.strip(b" \0").partition(b"\0")[0]
+    return not field[0] or field[0] >= 0x80 or not digits or (digits.isdigit() and not digits.strip(b"01234567"))  # noqa: PLR2004
 
 
 def _pax(content: bytes) -> tuple[dict[bytes, bytes], bool, int]:

@@ -187,6 +187,51 @@ def test_a_directory_of_the_oldest_format_and_an_archive_without_an_end():
     assert read_configs([[END + b"what stands behind the end is not read"]], "/configs") == {}
 
 
+def in_prefix(block: bytes, *fields: bytes) -> bytes:
+    """Return a header with fields where ustar has the prefix of a name."""
+    made = bytearray(block)
+    made[345 : 345 + 12 * len(fields)] = b"".join(field.ljust(12, b"\0") for field in fields)
+    made[148:156] = b"%06o\0 " % (sum(made[:148]) + sum(made[156:]) + 8 * 32)
+    return bytes(made)
+
+
+OCTAL, BINARY = b"14563245617\0", b"\x80" + bytes(7) + b"\x65\x53\x10\x00"
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        ((OCTAL, OCTAL), "configs/a.json"),
+        ((OCTAL,), "configs/a.json"),
+        ((BINARY, BINARY), "configs/a.json"),
+        ((b"", OCTAL), "configs/a.json"),
+        ((b" 1234 ",), "configs/a.json"),
+        ((b"some/folder", b"/below"), "some/folder\0"),  # cut at the NUL, as all texts of a header
+        ((b"some/folders", b"/below"), "some/folders/below/configs/a.json"),
+        ((b"\xc3\xbc/folder",), "configs/a.json"),
+    ],
+)
+def test_gnu_tar_has_times_where_ustar_has_a_prefix(fields, read):
+    """As Go reads them (archive/tar, reader.go, readHeader): with the times taken for a directory, it is another file."""
+    raw = in_prefix(header(b"0", 7, FILE[0]), *fields) + b"content".ljust(512, b"\0") + END
+    ((name, _, content),) = entries(raw)
+    assert (name, content) == (read.replace("\0", "/configs/a.json"), b"content")
+
+
+def test_a_prefix_of_ustar_may_be_digits():
+    member = tarfile.TarInfo("12345670/" + "d" * 60 + "/" + "n" * 60)
+    assert entries(member.tobuf(tarfile.USTAR_FORMAT) + END) == [(member.name, b"0", b"")]
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="no tar")
+def test_times_as_gnu_tar_writes_them(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.json").write_bytes(b"content")
+    command = ["tar", "--format=gnu", "--listed-incremental", tmp_path / "list", "-C", tmp_path, "-cf", tmp_path / "x.tar"]
+    subprocess.run([*command, "configs"], check=True)
+    assert [name.rstrip("/") for name, *_ in entries((tmp_path / "x.tar").read_bytes())] == ["configs", "configs/a.json"]
+
+
 def old_sparse(name: str) -> bytes:
     """Return a sparse file of GNU tar's first format: one block that continues the map, then the data."""
     block = bytearray(header(b"S", 7, name))
