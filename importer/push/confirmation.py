@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import MAX_CREATED, BaseRecord, repository_of
 from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
-from common.interruption import workers
+from common.interruption import in_order, workers
 from common.mapping import fixed_paths
 from common.progress import step
 from common.text import counted
@@ -98,9 +98,10 @@ def _confirmed(
         return found
 
     with step(progress, f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs"):
-        known.update(zip(asked, pool.map(has, asked), strict=True))
+        known.update(in_order(pool, has, asked))
         sizes = {image.digest: inventory.manifests[image.digest].size for image in complete}
-        tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
+        answers = in_order(pool, lambda image: mirror.has_tags(image, sizes[image.digest]), complete)
+        tagged = all(found for _, found in answers)
     present = {one for one in needed if known[one]}
     # The next export leaves out everything of an archive that is confirmed as a whole, so tags count, and images that the
     # archive holds in part keep it from being whole.
@@ -137,7 +138,7 @@ def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs:
         step(progress, f"asking the mirror for {counted(len(images), 'image')}", len(images), "images"),
         workers(jobs, "in-place") as pool,
     ):
-        missing = [image.name for image, found in zip(images, pool.map(has, images), strict=True) if not found]
+        missing = [image.name for image, found in in_order(pool, has, images) if not found]
     mirror.warn()
     return missing
 

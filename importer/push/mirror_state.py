@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import RegistryError, RegistryUnreachableError
+from common.interruption import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def query_mirror(
     def holders(digest: Digest) -> tuple[Reference, ...]:
         return tuple(repository for repository in known[digest] if has(repository, digest))
 
-    found = dict(zip(blobs, pool.map(holders, blobs), strict=True))
+    found = dict(in_order(pool, holders, blobs))
     whole = frozenset(digest for digest, here in found.items() if set(here) >= set(needed[digest]))
     absent = frozenset(digest for digest, here in found.items() if not here)
     partly = {digest: here for digest, here in found.items() if digest not in whole and here}

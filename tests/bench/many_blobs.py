@@ -29,6 +29,7 @@ from exporter.plan.plan import ExportPlan, make_plan
 from exporter.report.facts import Facts
 from exporter.report.page import Report
 from exporter.settings import ArchiveTerms, Making
+from importer.push.confirmation import Confirmation, Content, confirm
 from importer.push.push import push
 from importer.push.result import PushResult
 from importer.records.document import REPOSITORY
@@ -153,7 +154,7 @@ class CountingMirror:
         """Count a HEAD of a blob."""
         del digest, size
         self._count("HEAD blobs", repository)
-        return False
+        return self._full
 
     def upload(
         self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks], mount_from: Sequence[Reference] = ()
@@ -195,3 +196,11 @@ def pushed(output: Path, *, full: bool = False) -> tuple[PushResult, Counter[str
     result = push(archive, images, client, jobs=1, progress=Silent())
     RecordStore(client, mirror).remember(archive)
     return result, requests.requests
+
+
+def confirmed(output: Path) -> Confirmation:
+    """Ask for everything of an archive as `hub-import receipt` does."""
+    archive = Archive.open([output])
+    images = map_images(archive.inventory, Mirror.parse("mirror.example/a"))
+    client = cast("RegistryClient", CountingMirror(archive, full=True))
+    return confirm([Content(archive.inventory, archive.digest, images)], client, jobs=1, progress=Silent())

@@ -16,7 +16,7 @@ import pytest
 from common.archive.location import parse
 from common.archive.reader import Archive
 from exporter.plan.baseline import Delivered
-from tests.bench.many_blobs import Source, create, plan_of, pushed
+from tests.bench.many_blobs import Source, confirmed, create, plan_of, pushed
 from tests.samples import more
 
 FEW, MANY = 420, 600  # images; below, buffers of a MiB are not full
@@ -95,11 +95,12 @@ def test_a_further_blob_of_an_earlier_archive_takes_half_a_kib_of_an_increment(a
 IMPORTS: dict[str, tuple[Callable[[Path], object], float]] = {
     "push": (pushed, 1.8 * KIB),
     "push again": (lambda output: pushed(output, full=True), 1.4 * KIB),
+    "receipt": (confirmed, 2 * KIB),
     "open": (lambda output: Archive.open([output]), 1.4 * KIB),
 }
 
 
-@pytest.mark.parametrize("what", ["push", *more(["push again", "open"])])
+@pytest.mark.parametrize("what", ["push", *more(["push again", "receipt", "open"])])
 def test_what_a_further_blob_takes_of_an_import(archives, what):
     action, limit = IMPORTS[what]
     few = many = float("inf")
