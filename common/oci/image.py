@@ -330,7 +330,11 @@ def _subject(wire: _Wire, digest: Digest) -> Descriptor | None:
         return None
     subject = wire.subject.read()
     # It gets into the inventory, which no import reads with another text in place of a digest.
-    _check(digest, (subject,))
+    try:
+        _check(digest, (subject,))
+    except ContentError as error:
+        hint = "Ask the publisher for it, or leave it out with blockedImages."
+        raise ContentError(f"{digest}: its subject: {error.message}", hint=hint) from error
     return subject
 
 

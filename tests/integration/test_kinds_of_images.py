@@ -79,6 +79,8 @@ def test_an_image_whose_subject_is_no_digest_costs_itself_alone(tmp_path, subjec
     assert done.status == 3, done.stderr
     (problem,) = done.json["problems"]
     assert (problem["code"], problem["subject"]) == ("image-unsupported", f"{source.host}/org/odd:v1")
+    assert "its subject: " in problem["message"]
+    assert "blockedImages" in problem["message"]
     verified = run("hub-import", "verify", tmp_path / "out", "--format", "json")
     assert verified.json["ok"], verified.stderr
 
