@@ -186,7 +186,7 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
             sys.intern(self.media_type or ""),
             Digest(sys.intern(self.digest)),
             self.size,
-            self.platform and self.platform.platform,
+            self.platform.platform if self.platform is not None else None,
             texts(self.annotations),
             self.artifact_type or "",
             self.urls or (),
