@@ -2,8 +2,7 @@
 
     image set ─► plan (plan/planning.py) ─► archive (archive/fetch.py), with its report (report/)
     re-request ─► plan (plan/rerequest_plan.py) ─► archive
-    plan ─► file (distributed/plan_file.py) ─► parts, on any machines (distributed/part_directory.py) ─► archive
-                              └─► volumes in object storage (distributed/s3.py) ─► archive
+    plan ─► file (distributed/plan_file.py) ─► planned_workflow.py
 
 Planning reads manifests, catalogs and bundles only; `export` then fills the positions that the plan fixed (ADR 0003).
 """
@@ -13,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import ExitCode, UsageError, first_of, of_problems
-from exporter.archive import finished
+from common.errors import ExitCode, first_of, of_problems
+from exporter.archive import early_reading, finished
 from exporter.archive.archive_spec import ArchiveSpec
-from exporter.archive.fetch import fetch, read_early
-from exporter.archive.output import CATALOGS, make_directory, prepared, tidy_finished
+from exporter.archive.fetch import fetch
+from exporter.archive.output import CATALOGS, prepared
 from exporter.context import opened
-from exporter.distributed import finishing, part_directory, plan_file, s3
+from exporter.distributed import plan_file
 from exporter.kit import making
 from exporter.plan import mapping, planning, rerequest_plan
 from exporter.plan.checks import check, require_none
@@ -32,14 +31,10 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory, Problem
     from common.oci.image import Digest
     from common.progress import Progress
-    from common.registry.settings import RegistrySettings
-    from exporter.distributed.part_directory import MadePart
-    from exporter.distributed.plan_file import PlanFile
-    from exporter.distributed.s3_volumes import S3Settings
     from exporter.kit.making import Kit
     from exporter.kit.settings import KitSettings
     from exporter.plan.planning import Planned
-    from exporter.settings import ExportSettings, Making
+    from exporter.settings import ExportSettings
 
 
 def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -> Planned:
@@ -73,11 +68,11 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
     under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
     An image that cannot be fetched is a problem, not an error. A finished archive of the same request is returned as it is.
     """
-    there = _finished(settings.output)
+    there = finished.left_in(settings.output)
     with (
         prepared(settings.output, with_parity=bool(settings.parity), finished=there is not None),
         opened(settings.registry, progress, None if there else settings.output / CATALOGS) as context,
-        read_early(settings.output) as reading,
+        early_reading.begun(settings.output) as reading,
     ):
         planned = rerequest_plan.make(settings.only, settings, context) if settings.only else planning.make(settings, context)
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
@@ -90,75 +85,6 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         report = Report.of(planned, settings)
         del planned  # and with it the catalogs, which may take more memory than all that follows
         return Exported(*fetch(spec, settings.making, context, report, reading), made)
-
-
-def _finished(directory: Path) -> finished.Finished | None:
-    """Return the finished archive that an output directory has, if any."""
-    if directory.is_dir():
-        tidy_finished(directory)
-    return finished.archive_in(directory)
-
-
-def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
-    """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
-    # The plan may have been made days ago, with other flags: the checks of `export` apply again.
-    check(found.spec.plan, strict=strict)
-    there = _finished(work.output)
-    if there is not None:
-        finished.require_same(there.inventory, found.spec, work)
-        return Exported(*there, earlier=True)
-    with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as context:
-        return Exported(*fetch(found.spec, work, context, Report(found.facts, work)))
-
-
-def export_part(
-    found: PlanFile, work: Making, numbers: range, registry: RegistrySettings, progress: Progress, *, strict: bool
-) -> MadePart:
-    """Make the volumes `numbers` of the archive of a plan, in a directory of their own within `work.output`; see `export`.
-
-    A finished part is left as it is; an unfinished one continues with the blobs that are missing.
-    """
-    check(found.spec.plan, strict=strict)
-    make_directory(work.output, "--output")
-    with opened(registry, progress, part_directory.directory_of(work.output, numbers) / CATALOGS) as context:
-        return part_directory.make(found, work, numbers, context)
-
-
-def finish(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Exported:
-    """Join the parts in `directories`, or directly below them, into the archive that one process would have made.
-
-    Raises UsageError without parts, and for unfinished ones unless their missing blobs are accepted; ArchiveIncompleteError
-    when volumes are in none of them. A finished archive is left as it is.
-    """
-    return Exported(*finishing.join(directories, work, progress, accept_missing=accept_missing))
-
-
-def export_to_s3(
-    found: PlanFile,
-    work: S3Settings,
-    numbers: range | None,
-    registry: RegistrySettings,
-    progress: Progress,
-    *,
-    strict: bool,
-) -> MadePart | Exported:
-    """Make the volumes `numbers` of the archive of a plan in object storage; all of it, when None. See `export`.
-
-    It is finished unless a blob is missing: an archive without it needs `finish` with `accept_missing`.
-    """
-    if work.scratch is None:
-        raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
-    check(found.spec.plan, strict=strict)
-    make_directory(work.scratch, "--scratch")
-    with opened(registry, progress) as context:
-        made = s3.make(found, work, numbers or range(1, len(found.spec.layout.volumes) + 1), context)
-    # One process made all volumes, so no other can still be writing some.
-    return Exported(*s3.finish(work, progress)) if numbers is None and not made.record.lost else made
-
-
-def finish_s3(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Exported:
-    """Finish the archive in object storage when all its volumes are present. Raises the errors of `s3.finish`."""
-    return Exported(*s3.finish(work, progress, accept_missing=accept_missing))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
@@ -185,12 +111,3 @@ def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
     # Problems of the kit never stop an export: pip may have wheels for one platform and not for another.
     lacking = ExitCode.PROBLEMS if made.kit is not None and made.kit.problems else ExitCode.DONE
     return first_of((outcome(made.inventory.problems, strict=strict), lacking))
-
-
-def outcome_of_part(made: MadePart, spec: ArchiveSpec, *, strict: bool, whole: bool = False) -> ExitCode:
-    """Return the exit code for the missing blobs of a part, as for the archive. Raises ProblemsError for any under `strict`.
-
-    `whole`: the archive was requested, not a part; it is unfinished then, so the code is 3 in any case.
-    """
-    status = outcome(spec.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
-    return ExitCode.PROBLEMS if whole else status

@@ -17,14 +17,11 @@ from common.progress import step
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy, gone, is_host_failure
-from exporter.archive import early_reading
 from exporter.archive.finished import Finished
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from common.archive.inventory import Inventory
     from common.content import BlobSource, Chunks
@@ -78,11 +75,6 @@ class Page(Protocol):
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
         """Return the page for an inventory and the checksums of the archive's files by name."""
         ...
-
-
-def read_early(directory: Path) -> AbstractContextManager[EarlyReading | None]:
-    """Begin to read what an interrupted export left in the output directory, before there is a plan; see `early_reading`."""
-    return early_reading.begun(directory)
 
 
 def fetch(

@@ -15,7 +15,7 @@ from common.archive.volume import VOLUME_NAME
 from common.errors import ArchiveDamagedError, ContentError, UsageError
 from common.files import read_limited
 from common.oci.image import digest_of
-from exporter.archive.output import is_begun, is_plain
+from exporter.archive.output import is_begun, is_plain, tidy_finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,13 @@ def archive_in(directory: Path) -> Finished | None:
         return Finished(inventory_file.decode(raw, str(directory / inventory_file.NAME)), digest_of(raw))
     except (ArchiveDamagedError, ContentError, UsageError):
         return None
+
+
+def left_in(directory: Path) -> Finished | None:
+    """Return the finished archive that an output directory has, if any, without the working files that an export left in it."""
+    if directory.is_dir():
+        tidy_finished(directory)
+    return archive_in(directory)
 
 
 def require_same(made: Inventory, spec: ArchiveSpec, making: Making) -> None:

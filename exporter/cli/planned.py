@@ -92,7 +92,7 @@ def create_planned(
     strict: bool,
 ) -> ExitCode:
     """Make the archive of a plan, or a part of it."""
-    from exporter import workflow
+    from exporter import planned_workflow, workflow
     from exporter.distributed import plan_file
     from exporter.distributed.s3_volumes import S3Settings
 
@@ -104,13 +104,13 @@ def create_planned(
     made: MadePart | Exported
     if stored is not None:
         work = S3Settings(stored, place.scratch, registry.jobs, signer)
-        made = workflow.export_to_s3(found, work, numbers, settings, progress, strict=strict)
+        made = planned_workflow.export_to_s3(found, work, numbers, settings, progress, strict=strict)
     else:
         making = Making(place.directory(), registry.jobs, signer)
         if numbers is not None:
-            made = workflow.export_part(found, making, numbers, settings, progress, strict=strict)
+            made = planned_workflow.export_part(found, making, numbers, settings, progress, strict=strict)
         else:
-            made = workflow.export_planned(found, making, settings, progress, strict=strict)
+            made = planned_workflow.export_planned(found, making, settings, progress, strict=strict)
     if isinstance(made, workflow.Exported):
         return show_archive(made, place.where, output, progress, strict=strict)
     return _show_part(made, found, output, strict=strict, whole=numbers is None)
@@ -128,11 +128,11 @@ def show_archive(made: Exported, where: Path | str, output: OutputOptions, taken
 
 def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool, whole: bool = False) -> ExitCode:
     """Show a part, which may have no volumes, or the parts of the `whole` before `finish`."""
-    from exporter import workflow
+    from exporter import planned_workflow
     from exporter.cli import listing
 
     output.emit(listing.part_document(made), lambda: listing.part_table(made, plan.spec.terms))
-    return workflow.outcome_of_part(made, plan.spec, strict=strict, whole=whole) if made is not None else ExitCode.DONE
+    return planned_workflow.outcome_of_part(made, plan.spec, strict=strict, whole=whole) if made is not None else ExitCode.DONE
 
 
 def add_finish(app: typer.Typer) -> None:
@@ -169,18 +169,18 @@ def _finish(
     from common.archive.location import parse
     from common.archive.signature import Signer
     from common.storage.location import S3Location
-    from exporter import workflow
+    from exporter import planned_workflow
     from exporter.distributed.s3_volumes import S3Settings
 
     signer, progress = Signer.load(sign) if sign else None, output.begin()
     stored, parts = place.stored(), [parse(each) for each in directories]
     if stored is not None and parts == [stored]:
         work = S3Settings(stored, place.scratch, signer=signer)
-        made = workflow.finish_s3(work, progress, accept_missing=accept_missing)
+        made = planned_workflow.finish_s3(work, progress, accept_missing=accept_missing)
         return show_archive(made, place.where, output, progress, strict=strict)
     # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
     local = [part for part in parts if not isinstance(part, S3Location)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
-    made = workflow.finish(local, Making(place.directory(), signer=signer), progress, accept_missing=accept_missing)
+    made = planned_workflow.finish(local, Making(place.directory(), signer=signer), progress, accept_missing=accept_missing)
     return show_archive(made, place.where, output, progress, strict=strict)

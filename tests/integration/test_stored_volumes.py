@@ -17,7 +17,7 @@ from common.progress import Silent
 from common.registry.settings import RegistrySettings
 from common.storage.client import Storage
 from common.storage.location import S3Location
-from exporter import workflow
+from exporter import planned_workflow
 from exporter.distributed import plan_file
 from exporter.distributed.s3_volumes import S3Settings
 from tests.fakes.commands import run
@@ -72,10 +72,10 @@ class Site:
         plan = plan_file.load(self.world.home / "plan.json")
         settings = RegistrySettings(registries_conf=self.world.home / "registries.conf", environ=dict(os.environ))
         wanted = range(numbers[0], numbers[-1] + 1) if numbers else None
-        return workflow.export_to_s3(plan, self.work(), wanted, settings, Silent(), strict=False)
+        return planned_workflow.export_to_s3(plan, self.work(), wanted, settings, Silent(), strict=False)
 
     def finish(self, *, scratch: bool = True, accept: bool = False):
-        return workflow.finish_s3(self.work(scratch=scratch), Silent(), accept_missing=accept)
+        return planned_workflow.finish_s3(self.work(scratch=scratch), Silent(), accept_missing=accept)
 
     @property
     def contents(self) -> dict[str, str]:
@@ -288,7 +288,7 @@ def test_a_signature_of_an_interrupted_run_does_not_stay(site):
     site.store.reset()
     assert "inventory.json.sig" in site.store.names(site.name)
     work = site.work()
-    workflow.finish_s3(S3Settings(work.place, work.scratch), Silent())
+    planned_workflow.finish_s3(S3Settings(work.place, work.scratch), Silent())
     assert {name for name in site.store.names(site.name) if name.endswith(".sig")} == set()
     done = run("hub-import", "verify", f"s3://{BUCKET}/{site.name}", "--format", "json", env=site.store.environment)
     assert (done.status, done.json["signature"]) == (0, "absent")

@@ -10,7 +10,7 @@ from msgspec.structs import replace as replaced
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import ExitCode, ProblemsError
 from common.oci.image import Digest
-from exporter import workflow
+from exporter import planned_workflow, workflow
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers import file_based
 from exporter.distributed.part import MissingBlob, Part
@@ -42,18 +42,18 @@ def test_a_part_ends_as_the_archive_does(kind, status, spec, tmp_path):
     spec = ArchiveSpec(dataclasses.replace(spec.plan, images=changed), spec.terms)
     record = Part("", Digest(""), (1,), {digest: MissingBlob("gone") for digest in lost})
     part = MadePart(tmp_path, range(1, 2), 1, record)
-    assert workflow.outcome_of_part(part, spec, strict=False) == status
-    unfinished = workflow.outcome_of_part(part, spec, strict=False, whole=True)
+    assert planned_workflow.outcome_of_part(part, spec, strict=False) == status
+    unfinished = planned_workflow.outcome_of_part(part, spec, strict=False, whole=True)
     assert unfinished == ExitCode.PROBLEMS, "the archive was asked for, and is left to be finished"
     archive = spec.inventory({digest: each.error for digest, each in record.lost.items()})
     assert workflow.outcome(archive.problems, strict=False) == status
     with pytest.raises(ProblemsError):
-        workflow.outcome_of_part(part, spec, strict=True)
+        planned_workflow.outcome_of_part(part, spec, strict=True)
 
 
 def test_a_part_without_missing_blobs_is_done(spec, tmp_path):
     part = MadePart(tmp_path, range(1, 2), 1, Part("", Digest(""), (1,)))
-    assert workflow.outcome_of_part(part, spec, strict=True) == ExitCode.DONE
+    assert planned_workflow.outcome_of_part(part, spec, strict=True) == ExitCode.DONE
 
 
 @pytest.mark.parametrize(

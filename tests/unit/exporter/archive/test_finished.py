@@ -12,7 +12,7 @@ from common.archive.volume import JOURNAL_NAME
 from common.errors import UsageError
 from common.oci.image import digest_of
 from common.progress import Silent
-from exporter import workflow
+from exporter import planned_workflow
 from exporter.archive.finished import archive_in, require_same
 from exporter.report.preview import Preview
 from exporter.settings import Making
@@ -44,7 +44,7 @@ def test_the_digest_is_that_of_the_file_also_where_another_version_wrote_it(dire
 
 def test_finish_of_a_finished_archive_has_the_digest_of_its_file(directory, other_version):
     """Parts that were moved by an earlier run, of the version before an update of the program."""
-    made = workflow.finish([directory], Making(directory), Silent())
+    made = planned_workflow.finish([directory], Making(directory), Silent())
     assert made.digest == digest_of(other_version)
 
 
