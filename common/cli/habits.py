@@ -189,24 +189,35 @@ def nearest(typed: str, known: Collection[str]) -> str | None:
     for name in known:
         if _plain(name) == plain:
             return name
-    # `--no-strict` and `undeploy` are two edits from their opposites.
-    known = [name for name in known if _denies(name) == _denies(typed)]
-    longest = 1 if len(plain) < _SHORT else 2
-    close = sorted((_edits(plain, _plain(name), longest + 1), name) for name in known if len(_plain(name)) > 2)  # noqa: PLR2004
-    if close and close[0][0] <= longest:
-        return close[0][1]
+    longest = 1 if len(plain) < _SHORT else _MOST
+    edits = sorted((_edits(plain, _plain(name), longest + 1), name) for name in known if len(_plain(name)) > 2)  # noqa: PLR2004
+    close = [name for count, name in edits if count <= longest and not _denies(plain, _plain(name), count)]
+    if close:
+        return close[0]
     # An abbreviation, as Go's and Python's parsers of options take: it has to begin one name only.
     begun = [name for name in known if _plain(name).startswith(plain)] if len(plain) >= _LEAST else []
     return begun[0] if len(begun) == 1 else None
 
 
 _SHORT, _LEAST = 8, 4  # letters
-_DENYING = ("no", "un", "de", "dis", "re", "skip")
+_MOST = 2  # edits of a misspelling
+_DENYING = ("no", "un", "de", "dis", "re", "skip")  # they may turn the meaning of a word round, or repeat it
 
 
-def _denies(name: str) -> str:
-    """Return the first letters of a word that may turn its meaning round, or repeat it; empty without them."""
-    return next((each for each in _DENYING if _plain(name).startswith(each)), "")
+def _denies(typed: str, name: str, apart: int) -> bool:
+    """Return whether a word, some edits apart, may be the opposite or the repetition of a name: `--no-strict` of `--strict`.
+
+    The spelling decides, and not the first letters: `reate` is `create` and `eploy` is `deploy`, but `undeploy` is neither.
+    """
+    for each in _DENYING:
+        if name.startswith(each):
+            # The name denies what was typed, such as `--no-pull-test` for `--pull-test`.
+            if not typed.startswith(each) and _edits(typed, name.removeprefix(each), apart) < apart:
+                return True
+        # A slip in a word that denies the name, such as `unistall`; `ninstall` may be either, and is taken for neither.
+        elif _edits(typed, each + name, _MOST + 1) <= (_MOST if typed.startswith(each) else apart):
+            return True
+    return False
 
 
 def _plain(name: str) -> str:

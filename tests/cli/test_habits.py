@@ -427,6 +427,27 @@ def test_a_word_that_denies_another_is_not_taken_for_its_misspelling(program, wo
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+def test_a_command_without_one_of_its_letters_is_found(program, capsys):
+    """Also without the first: `deploy` begins as words do that deny another, and `eploy` does not."""
+    known = list(PROGRAMS[program].commands)
+    short = {name[:at] + name[at + 1 :]: name for name in known for at in range(len(name)) if len(name) > 4}
+    assert {typed_: nearest(typed_, known) for typed_ in short} == short
+    word, name = ("eploy", "deploy") if program == IMPORT else ("reate", "create")
+    code, _, err = typed(capsys, program, word)
+    assert (code, f"Did you mean {program} {name}?" in err) == (2, True)
+
+
+@pytest.mark.parametrize("denying", ["un", "re", "de"])
+@pytest.mark.parametrize("name", ["deploy", "install", "apply", "verify", "render", "repair"])
+def test_a_slip_in_a_word_that_denies_a_command_does_not_make_it_the_command(denying, name):
+    if name.startswith(denying):
+        return
+    word = denying + name
+    slips = [word, *(word[:at] + word[at + 1 :] for at in range(len(word)))]
+    assert {slip: nearest(slip, list(PROGRAMS[IMPORT].commands)) for slip in slips} == dict.fromkeys(slips)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_what_follows_the_version_has_no_effect(program, capsys):
     """`oc version --short`: typer draws a frame around "No such option"."""
     assert typed(capsys, program, "--version", "--short") == typed(capsys, program, "--version")
