@@ -245,10 +245,9 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     left = list(entries)
     while left:
         entry = left.pop()
-        further = _brought(client, entry, namespace, dry_run=dry_run)
-        if further is not None and further.key not in {each.key for each in left}:
-            left.append(further)
-            left.sort(key=record.position)
+        known = {each.key for each in left}
+        left += [each for each in _brought(client, entry, namespace, dry_run=dry_run) if each.key not in known]
+        left.sort(key=record.position)
         result = _one(client, entry, staying, done, dry_run=dry_run)
         for text in client.warnings.take():
             tell(f"warning of the API server: {text}")
@@ -260,16 +259,16 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     return done
 
 
-def _brought(client: ClusterClient, entry: Entry, namespace: str, *, dry_run: bool) -> Entry | None:
-    """Return an entry for what OLM brought for a Subscription that is deleted, and keep it in the record before that."""
+def _brought(client: ClusterClient, entry: Entry, namespace: str, *, dry_run: bool) -> list[Entry]:
+    """Return entries for what OLM brought for a Subscription that is deleted, and keep them in the record before that."""
     if entry.kind != SUBSCRIPTION.name or not entry.created:
-        return None
+        return []
     live = client.get(SUBSCRIPTION, entry.name, entry.namespace)
     if live is None or _planned(entry, live).outcome is not Outcome.DELETED:
-        return None
+        return []
     found = brought(client, entry, live)
-    if found is not None and not dry_run:
-        record.keep(client, namespace, found)
+    for each in () if dry_run else found:
+        record.keep(client, namespace, each)
     return found
 
 

@@ -19,6 +19,8 @@ from importer.configure.asking import NotAgreedError
 from importer.configure.listed import plan_listed
 from importer.install.offers import of_packages
 from importer.install.wanted import Approval
+from tests.fakes.cluster import Fault
+from tests.fakes.cluster_kinds import Served
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_rbac import Roles
 from tests.fakes.install_sites import package, sites
@@ -228,6 +230,93 @@ def test_undo_keeps_the_operator_group_that_operators_of_others_need(site, their
     assert done["OperatorGroup"] == (Outcome.REFUSED, (f"Subscription {name} needs it",), "it stays")
     assert here.cluster.names("OperatorGroup").count("foo-system") == 1
     assert "foo-system" in here.cluster.namespaces()
+
+
+def test_undo_keeps_the_operator_group_where_it_may_not_see_who_needs_it(site):
+    """An operator may be there without a Subscription. All else is undone, and the rest when the right is there."""
+    here = site()
+    here.install("foo")
+    here.cluster.forbidden.add(("list", "clusterserviceversions"))
+    would, done = ({one.kind: (one.outcome, one.fields) for one in here.undo(dry_run=each)} for each in (True, False))
+    assert would == done
+    assert done["OperatorGroup"] == (Outcome.REFUSED, ("clusterserviceversions, which may not be listed",))
+    assert {done[kind][0] for kind in ("Subscription", "ClusterServiceVersion")} == {Outcome.DELETED}
+    assert "foo-system" in here.cluster.namespaces()
+    here.cluster.forbidden.clear()
+    assert {one.outcome for one in here.undo()} == {Outcome.DELETED}
+    assert here.record() == []
+
+
+@pytest.mark.parametrize("kind", ["subscriptions", *more(["clusterextensions"])])
+def test_undo_goes_on_where_one_kind_may_not_be_listed(site, kind):
+    here = site()
+    here.install("foo", olm_v1=kind == "clusterextensions")
+    here.cluster.forbidden.add(("list", kind))
+    done = here.undo()
+    assert f"{kind}, which may not be listed" in {field for one in done for field in one.fields}
+    assert {one.kind for one in here.record()} <= {one.kind for one in done if one.fields}
+
+
+def test_undo_deletes_the_version_that_an_update_has_not_replaced_yet(site):
+    """While the new version has not succeeded, OLM keeps the former one as Replacing, and it runs on (olm/operator.go)."""
+    here = site()
+    here.install("foo")
+    csv = {"apiVersion": "operators.coreos.com/v1alpha1", "kind": "ClusterServiceVersion"}
+    place = {"namespace": "foo-system"}
+    old = {"metadata": {**place, "name": "foo.v1.0.0"}, "spec": {"version": "1.0.0"}, "status": {"phase": "Replacing"}}
+    new = {"metadata": {**place, "name": "foo.v2.0.0"}, "spec": {"replaces": "foo.v1.0.0"}, "status": {"phase": "Failed"}}
+    for body in (old, new):
+        here.cluster.put(csv | body, "olm")
+    would, done = ([(one.outcome, one.kind, one.name) for one in here.undo(dry_run=each)] for each in (True, False))
+    assert would == done
+    assert [name for _, kind, name in done if kind == "ClusterServiceVersion"] == ["foo.v2.0.0", "foo.v1.0.0"]
+    assert {outcome for outcome, _, _ in done} == {Outcome.DELETED}
+    assert here.record() == []
+
+
+def test_undo_leaves_a_copy_of_the_version_that_was_replaced(site):
+    """OLM copies a ClusterServiceVersion into each namespace that its operator watches; the original is of others."""
+    here = site()
+    here.install("foo")
+    csv = {"apiVersion": "operators.coreos.com/v1alpha1", "kind": "ClusterServiceVersion"}
+    metadata = {"namespace": "foo-system", "name": "foo.v1.0.0", "labels": {"olm.copiedFrom": "openshift-operators"}}
+    here.cluster.put(csv | {"metadata": metadata}, "olm")
+    here.cluster.put(
+        csv | {"metadata": {**metadata, "name": "foo.v2.0.0", "labels": {}}, "spec": {"replaces": "foo.v1.0.0"}}, "olm"
+    )
+    assert "foo.v1.0.0" not in {one.name for one in here.undo()}
+
+
+def serve(cluster, group, version, kind, plural):
+    cluster.kinds = (*cluster.kinds, Served(group, version, kind, plural, namespaced=True, has_status=True, schema=None))
+
+
+def test_undo_reads_kinds_whose_fields_are_of_other_types(site):
+    """`data` of a ControllerRevision, which each StatefulSet and DaemonSet has, is an object (kubernetes, api/apps/v1)."""
+    here = site()
+    here.install("foo")
+    serve(here.cluster, "apps", "v1", "ControllerRevision", "controllerrevisions")
+    metadata = {"name": "db-6d8f", "namespace": "foo-system"}
+    revision = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1}
+    here.cluster.put(revision | {"data": {"spec": {"template": {}}}}, "kube-controller-manager")
+    *others, last = here.undo()
+    assert {one.outcome for one in others} == {Outcome.DELETED}
+    assert (last.outcome, last.fields) == (Outcome.REFUSED, ("ControllerRevision db-6d8f",))
+
+
+@pytest.mark.parametrize("status", [400, *more([500])])
+def test_undo_goes_on_where_a_kind_cannot_be_listed(site, status):
+    """A conversion webhook that went with its operator: the API server cannot list the kind any more, in any namespace."""
+    here = site()
+    here.install("foo")
+    said = {"kind": "Status", "code": status, "message": "conversion webhook for example.com/v1, Kind=Foo failed"}
+    fault = Fault("GET", "/namespaces/foo-system/configmaps", status, 100, json.dumps(said).encode(), "application/json")
+    here.cluster.faults.append(fault)
+    *others, last = here.undo()
+    assert {one.outcome for one in others} == {Outcome.DELETED}
+    assert (last.kind, last.outcome) == ("Namespace", Outcome.REFUSED)
+    assert last.fields[0].startswith("cannot list configmaps")
+    assert "conversion webhook" in last.fields[0]
 
 
 @pytest.mark.more

@@ -279,11 +279,18 @@ class ClusterClient:
         return self._absent_is_none("list", kind, kind.plural, ask)
 
     def list(
-        self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, absent: str = ""
+        self,
+        kind: Kind,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        *,
+        absent: str = "",
+        content: bool = True,
     ) -> list[Body] | None:
         """Return the objects of a kind with all `labels`, and without the label `absent`.
 
-        None when the cluster has no such kind. Without `namespace`, those of all namespaces. Raises ClusterError.
+        None when the cluster has no such kind. Without `namespace`, those of all namespaces. `content` False: of the fields,
+        only those of the metadata have to be as documented. Raises ClusterError.
         """
         selector: dict[str, Any] = {**(labels or {}), **({absent: not_exists()} if absent else {})}
         # lightkube takes None for the namespace of the context, and refuses a namespace for a kind without.
@@ -291,7 +298,7 @@ class ClusterClient:
 
         def ask() -> list[Body]:
             found = self._client.list(_model(kind), namespace=where, labels=selector)
-            return [checked(each) for each in found]
+            return [checked(each, content=content) for each in found]
 
         return self._absent_is_none("list", kind, kind.plural, ask)
 

@@ -8,7 +8,6 @@ stay. OLM v1 deletes CustomResourceDefinitions, and with them all custom resourc
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from importer.cluster.api.client import ForbiddenError
@@ -28,23 +27,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from importer.cluster.api.client import Body, ClusterClient
+    from importer.cluster.kinds import Kind
 
 _UID = ("metadata", "uid")
 
 
-def brought(client: ClusterClient, entry: Entry, live: Body) -> Entry | None:
-    """Return an entry for the ClusterServiceVersion that a Subscription installed; None without one. Raises ClusterError."""
+def brought(client: ClusterClient, entry: Entry, live: Body) -> list[Entry]:
+    """Return an entry for each ClusterServiceVersion that a Subscription installed, the newest last. Raises ClusterError."""
     if entry.kind != SUBSCRIPTION.name or not entry.created:
-        return None
-    status = status_of(live)
+        return []
+    status, kind = status_of(live), CLUSTER_SERVICE_VERSION
     name = str(status.get("installedCSV") or status.get("currentCSV") or "")
-    body = client.get(CLUSTER_SERVICE_VERSION, name, entry.namespace) if name else None
-    if body is None:
-        return None
-    kind = CLUSTER_SERVICE_VERSION
-    # Before the OperatorGroup that was written first, and after the Subscription, for which OLM would install it again.
-    uid = FieldChange(_UID, existed=False, before=None, after=str(body["metadata"].get("uid") or ""))
-    return Entry(kind.api_version, kind.name, name, entry.namespace, entry.order - 1, created=True, fields=(uid,))
+    found: dict[str, Entry] = {}
+    while name and name not in found:
+        body = client.get(kind, name, entry.namespace)
+        if body is None or COPIED_LABEL in (body["metadata"].get("labels") or {}):
+            break
+        # Before the OperatorGroup that was written first, and after the Subscription, for which OLM would install it again.
+        uid = FieldChange(_UID, existed=False, before=None, after=str(body["metadata"].get("uid") or ""))
+        found[name] = Entry(kind.api_version, kind.name, name, entry.namespace, entry.order - 1, created=True, fields=(uid,))
+        # While an update has not succeeded, the version that it replaces is there too, and runs on when the new one is gone
+        # (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go, CSVPhaseReplacing).
+        name = str((body.get("spec") or {}).get("replaces") or "")
+    return list(reversed(found.values()))
 
 
 def why_csv_stays(client: ClusterClient, entry: Entry, live: Body, gone: Collection[str]) -> str:
@@ -55,7 +60,9 @@ def why_csv_stays(client: ClusterClient, entry: Entry, live: Body, gone: Collect
     if str(live["metadata"].get("uid") or "") != entry.fields[0].after:
         return "it was installed again since"
     # Another Subscription may have taken it over meanwhile.
-    others = client.list(SUBSCRIPTION, entry.namespace) or []
+    others = _others(client, SUBSCRIPTION, entry.namespace)
+    if others is None:
+        return _unlisted(SUBSCRIPTION)
     named = [each["metadata"]["name"] for each in others if status_of(each).get("installedCSV") == entry.name]
     named = [name for name in named if name not in gone]
     return f"Subscription {named[0]} has it installed" if named else ""
@@ -67,16 +74,29 @@ def why_group_stays(client: ClusterClient, entry: Entry, going: Collection[tuple
     `going`: kind and name of what is deleted before it. Without the group, OLM fails every operator of its namespace with
     NoOperatorGroup (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go, operatorGroupForCSV).
     """
-    bodies = [(SUBSCRIPTION.name, each) for each in client.list(SUBSCRIPTION, entry.namespace) or []]
-    # Those that may not be listed have a Subscription in most cases.
-    with suppress(ForbiddenError):
-        versions = client.list(CLUSTER_SERVICE_VERSION, entry.namespace, absent=COPIED_LABEL) or []
-        bodies += [(CLUSTER_SERVICE_VERSION.name, each) for each in versions]
-    for kind, each in bodies:
-        name = str(each["metadata"]["name"])
-        if (kind, name) not in going and not each["metadata"].get("deletionTimestamp"):
-            return f"{kind} {name} needs it"
+    # An operator may be there without a Subscription, which somebody deleted: both kinds are looked at.
+    for kind in (SUBSCRIPTION, CLUSTER_SERVICE_VERSION):
+        bodies = _others(client, kind, entry.namespace)
+        if bodies is None:
+            return _unlisted(kind)
+        for each in bodies:
+            name = str(each["metadata"]["name"])
+            if (kind.name, name) not in going and not each["metadata"].get("deletionTimestamp"):
+                return f"{kind.name} {name} needs it"
     return ""
+
+
+def _others(client: ClusterClient, kind: Kind, namespace: str = "") -> list[Body] | None:
+    """Return the objects of a kind, without copies of OLM; None where they may not be listed. Raises ClusterError."""
+    try:
+        return client.list(kind, namespace, absent=COPIED_LABEL) or []
+    except ForbiddenError:
+        return None
+
+
+def _unlisted(kind: Kind) -> str:
+    # What is not seen may depend on the object: it stays, and all else is undone.
+    return f"{kind.plural}, which may not be listed"
 
 
 def why_extension_stays(live: Body) -> str:
@@ -91,7 +111,10 @@ def why_extension_stays(live: Body) -> str:
 def why_account_stays(client: ClusterClient, entry: Entry, live: Body) -> str:
     """Return why the account of OLM v1, or its rights, stay; empty where they go. Raises ClusterError."""
     names = {(entry.namespace, entry.name)} if entry.kind == SERVICE_ACCOUNT.name else _subjects(entry, live)
-    for body in client.list(CLUSTER_EXTENSION) or []:
+    extensions = _others(client, CLUSTER_EXTENSION)
+    if extensions is None:
+        return _unlisted(CLUSTER_EXTENSION)
+    for body in extensions:
         spec = body.get("spec") or {}
         if (spec.get("namespace"), (spec.get("serviceAccount") or {}).get("name")) in names and why_extension_stays(body):
             return f"ClusterExtension {body['metadata']['name']} is managed with it"
