@@ -317,6 +317,7 @@ def doctor(
 ) -> ExitCode:
     """Find causes of failures in the state of the cluster, with evidence and a fix; an unknown cause is reported as unknown."""
     from importer.cli import cluster_tables
+    from importer.configure.asking import NotAgreedError
     from importer.diagnose import health
     from importer.report.changes import FixRecord
     from importer.report.page import place_of
@@ -335,6 +336,9 @@ def doctor(
         found = health.fix(told, pem, record.tell, agree, record.meets) if fix else health.examine(told, pem)
         record.done(found)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found, cluster.words))
+    # After the findings, which are wanted all the same.
+    if fix and found.fixable and not record.is_agreed:
+        raise NotAgreedError(more="; without --fix it only shows")
     return found.exit_code
 
 

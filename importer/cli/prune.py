@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.cli import terminal
 from common.cli.options import Key, OutputOptions, RegistryOptions, command
 from common.errors import ExitCode, UsageError
 from common.files import size_text
@@ -185,6 +184,7 @@ def _execute(
     yes: bool,
 ) -> ExitCode:
     from common.mapping import Mirror
+    from importer.configure.asking import NotAgreedError
     from importer.prune.delete import execute
     from importer.prune.plan import load
     from importer.prune.run import PruneRequest
@@ -203,10 +203,10 @@ def _execute(
         key,
         plan.accept_unrecorded,
     )
-    # Before the survey, which may take minutes: what it finds can only make the deletion smaller.
-    if not _agreed(plan, yes=yes):
-        terminal.tell(f"nothing was deleted from {plan.registry}: not agreed")
-        return ExitCode.DONE
+    # Before the survey, which may take minutes: what it finds can only make the deletion smaller. Nothing to delete is nothing
+    # to ask: a script without --yes, whose plan is empty this week, has to end well.
+    if (plan.deletions or plan.records or plan.lists) and not _agreed(plan, yes=yes):
+        raise NotAgreedError(f"nothing was deleted from {plan.registry}", more="")
     result = execute(plan, request, progress)
     output.emit(result_document(result), lambda: result_table(result))
     return result.exit_code
@@ -217,7 +217,9 @@ def _agreed(plan: PrunePlan, *, yes: bool) -> bool:
     refusal = UsageError(
         f"nothing was deleted from {plan.registry}: confirmation needs a terminal", hint="Pass --yes to agree without one."
     )
-    question = f"Delete {counted(len(plan.deletions), 'manifest')} from {plan.registry}?"
+    # What is left of a run that was interrupted may be records alone.
+    records = f" and {counted(len(plan.records), 'record')}" if plan.records else ""
+    question = f"Delete {counted(len(plan.deletions), 'manifest')}{records} from {plan.registry}?"
     return confirmed(plan_table(plan, None), question, refusal, yes=yes)
 
 

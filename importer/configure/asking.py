@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 
 class NotAgreedError(HubError):
-    """A person was asked whether the cluster may be changed, and did not agree."""
+    """A person was asked whether something may be changed, and did not agree (ADR 0098)."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
-        )
+    def __init__(self, unchanged: str = "the cluster was not changed", more: str = "; --dry-run only shows") -> None:
+        super().__init__(f"{unchanged}: not agreed", hint=f"Run it again to be asked again{more}.")
 
 
 def warn(findings: Iterable[Finding], tell: Tell) -> None:

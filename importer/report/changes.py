@@ -41,9 +41,14 @@ class AgreedRecord(ChangeRecord):
         """Record that the first change comes next: how many there are, and what they do to nodes."""
         self._planned, self._drain = changes, drain
 
+    @property
+    def is_agreed(self) -> bool:
+        """Whether a person agreed."""
+        return self._planned is not None
+
     def has_begun(self, error: BaseException | None) -> bool:  # noqa: ARG002 - an error afterwards is recorded, too
         """Return whether a person agreed."""
-        return self._planned is not None
+        return self.is_agreed
 
     def content(self) -> Mapping[str, Any]:
         """Return the changes."""

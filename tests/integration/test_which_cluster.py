@@ -19,11 +19,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from msgspec import structs
 
 from common.archive.reader import Archive
 from common.errors import UsageError
+from common.oci.image import digest_of
 from importer.cluster.api.client import connect
 from importer.cluster.api.discovery import ClusterIdentity
+from importer.prune.plan import Deletion, encode, load
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE
@@ -198,6 +201,34 @@ def test_the_question_of_doctor_names_the_cluster(here):
 
 
 def drift(here):
+def test_no_is_an_error_whatever_is_asked(here):
+    """ADR 0098: a script tells `done` from `not agreed`; findings are shown all the same."""
+    assert here.run("deploy").status == 0
+    drift(here)
+    versions, place = here.cluster.versions(), ["--kubeconfig", str(here.kubeconfig)]
+    for words in (["doctor", "--fix"], ["undo"]):
+        status, lines = on_terminal(here, [*words, *place], b"n\n")
+        assert (status, "error: the cluster was not changed: not agreed" in lines) == (1, True), lines
+        assert lines[-1].split() == ["hub-import", *words, *place]
+        assert any("OperatorHub cluster" in line for line in lines)
+    assert here.cluster.versions() == versions
+
+
+def test_no_to_a_deletion_is_an_error_and_an_empty_plan_asks_nothing(here):
+    push(here)
+    there = ["--insecure", here.mirror.host, "--no-cluster"]
+    plan = here.folder / "plan.json"
+    made = run("hub-import", "prune", "--registry", f"{here.mirror.host}/ocp", *there, "--output", plan)
+    assert made.status == 0, made.stderr
+    nothing = run("hub-import", "prune", "--plan", plan, *there, "--format", "json")
+    assert (nothing.status, nothing.json["deleted"]) == (0, []), nothing.stderr
+    one = Deletion("ocp/a", digest_of(b"a"), (), (), (), (), 1)
+    plan.write_bytes(encode(structs.replace(load(plan), deletions=(one,))))
+    status, lines = on_terminal(here, ["prune", "--plan", str(plan), *there], b"n\n")
+    assert (status, f"error: nothing was deleted from {here.mirror.host}/ocp: not agreed" in lines) == (1, True), lines
+    assert here.mirror.log("DELETE", f"/{one.repository}/") == []
+
+
     """Let somebody switch the default sources on again, which `doctor --fix` mends."""
     spec = {"disableAllDefaultSources": False}
     here.cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": spec}, "somebody")
