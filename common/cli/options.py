@@ -290,6 +290,8 @@ def start(app: typer.Typer, program: str) -> None:
     interruption.listen()
     if sys.stderr is None:  # the caller has closed it (2>&-)
         terminal.without_stderr()
+    if sys.stdin is None:  # closed too (<&-), as some supervisors start jobs: it is empty, and no terminal
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process lasts
     try:
         named(app, program)(prog_name=program)
     except OSError as error:  # --help, --version and completion: commands have `_status`

@@ -155,3 +155,12 @@ def test_without_a_stderr_the_exit_status_stays(closed):
     command = ["sh", "-c", f'"$0" inspect /nowhere {closed}', str(BIN / "hub-import")]
     done = subprocess.run(command, env={"HOME": "/nonexistent"}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+@pytest.mark.parametrize("words", ["login registry.example", *more(["login registry.example -u me --password-stdin"])])
+def test_a_standard_input_that_is_closed_is_an_empty_one(words):
+    """Python Library Reference, sys.stdin: None where the descriptor is closed, as some supervisors start jobs."""
+    command = ["sh", "-c", f'"$0" {words} <&-', str(BIN / "hub-import")]
+    done = subprocess.run(command, env={"HOME": "/nonexistent"}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "standard input is" in done.stderr
