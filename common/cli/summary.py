@@ -157,7 +157,7 @@ def indented_command(words: Sequence[str]) -> CommandLine:
 def same_command(*, without: Collection[str] = (), more: Sequence[str] = ()) -> list[str]:
     """Return the words of the running command as typed, `without` some flags and with `more`; no secret is in them."""
     program, *typed = sys.argv
-    words = [Path(program).name, *(word for word in typed if word not in without), *more]
+    words = [Path(program).name, *(word for word in typed if word.partition("=")[0] not in without), *more]
     for number, word in enumerate(words):
         option, equals, _ = word.partition("=")
         if option == _CONFIDENTIAL:

@@ -18,6 +18,7 @@ from tests.samples import more
     ("typed", "said"),
     [
         (["undo", "--dry-run", "--context", "a b"], ["undo", "--context", "a b"]),
+        (["undo", "--dry-run=server", "--yes"], ["undo", "--yes"]),
         (["build-catalog", "--auth-token", "s3cret-token", "--to", "x"], ["build-catalog", "--auth-token=***", "--to", "x"]),
         (["build-catalog", "--auth-token=s3cret-token", "--to", "x"], ["build-catalog", "--auth-token=***", "--to", "x"]),
     ],
