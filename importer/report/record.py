@@ -15,6 +15,7 @@ from common.files import write_new
 from common.log import SECRETS
 from common.pages.page import render, short_moment
 from common.text import visible
+from importer.cluster.api.kubeconfig import in_variable
 from importer.cluster.readiness.wait import clock_text
 
 if TYPE_CHECKING:
@@ -140,8 +141,9 @@ class ChangeRecord:
         """Return a command for the same cluster, as a shell takes it."""
         # The context by name, also where it was the current one: that changes with every `oc project`.
         context = self.cluster.context if self.cluster else self._place.context
-        variable = os.environ.get("KUBECONFIG") if context else None
-        file = self._place.kubeconfig or (Path(variable) if variable else None)
+        listed = in_variable(os.environ) if context else []
+        # Several files are merged, and no option can name them.
+        file = self._place.kubeconfig or (Path(listed[0]) if len(listed) == 1 else None)
         where = [*(["--kubeconfig", str(file.absolute())] if file else []), *(["--context", context] if context else [])]
         return shlex.join(["hub-import", name, *where])
 

@@ -34,6 +34,7 @@ from tests.fakes.commands import BIN, run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import leaked
 from tests.fakes.sites import Site, shared_both
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 CTRL_C = b"\x03"
@@ -200,7 +201,6 @@ def test_the_question_of_doctor_names_the_cluster(here):
     assert "OperatorHub cluster" in page.read_text()
 
 
-def drift(here):
 def test_no_is_an_error_whatever_is_asked(here):
     """ADR 0098: a script tells `done` from `not agreed`; findings are shown all the same."""
     assert here.run("deploy").status == 0
@@ -229,6 +229,7 @@ def test_no_to_a_deletion_is_an_error_and_an_empty_plan_asks_nothing(here):
     assert here.mirror.log("DELETE", f"/{one.repository}/") == []
 
 
+def drift(here):
     """Let somebody switch the default sources on again, which `doctor --fix` mends."""
     spec = {"disableAllDefaultSources": False}
     here.cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": spec}, "somebody")
@@ -292,7 +293,9 @@ def test_in_a_pod_there_is_no_context():
     )
 
 
-def test_a_pod_s_service_account_is_told_from_a_kubeconfig(here):
+@pytest.mark.parametrize("given", ["service account of this pod", "context fake", *more(["in the home"])])
+def test_a_pod_s_service_account_is_told_from_a_kubeconfig(here, given):
+    """As for `oc`, a kubeconfig that the environment has comes first: a job in one cluster may be for another one."""
     apart = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine gives no namespaces")
@@ -307,14 +310,17 @@ def test_a_pod_s_service_account_is_told_from_a_kubeconfig(here):
         f'cp {account}/* /run/secrets/kubernetes.io/serviceaccount/ && exec "$@"'
     )
     address = urlsplit(here.cluster.url)
+    variable = {"KUBECONFIG": str(here.kubeconfig)} if given == "context fake" else {}
+    if given == "in the home":
+        given = "context fake"
+        (here.folder / ".kube").mkdir()
+        shutil.copy(here.kubeconfig, here.folder / ".kube" / "config")
     done = subprocess.run(
         [*apart, "sh", "-c", script, "sh", str(BIN / "hub-import"), "status"],
         capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "HOME": str(here.folder), "KUBERNETES_SERVICE_HOST": address.hostname, "KUBERNETES_SERVICE_PORT": str(address.port)},
+        env={"PATH": os.environ["PATH"], "HOME": str(here.folder), "KUBERNETES_SERVICE_HOST": address.hostname, "KUBERNETES_SERVICE_PORT": str(address.port), **variable},
     )  # fmt: skip
-    assert done.stdout.startswith(
-        f"Cluster {here.cluster.url} (service account of this pod, OpenShift {version_of(here)}).\n"
-    ), done.stderr
+    assert done.stdout.startswith(f"Cluster {here.cluster.url} ({given}, OpenShift {version_of(here)}).\n"), done.stderr
     assert not leaked(done.stdout + done.stderr)
 
 

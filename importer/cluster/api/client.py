@@ -35,6 +35,7 @@ from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
 from common.text import enumeration, sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
+from importer.cluster.api import kubeconfig as kubeconfig_files
 from importer.cluster.api.server_warnings import WarningLog
 from importer.cluster.api.transport import OutOfBoundsError, Transport
 from importer.cluster.kinds import Kind
@@ -186,8 +187,8 @@ _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
     """Return a client for the cluster of a kubeconfig's context.
 
-    Without `kubeconfig`: the service account when running in a pod, else `$KUBECONFIG`, else ~/.kube/config. No request is
-    made yet. Raises UsageError for a configuration that is missing or invalid.
+    Without `kubeconfig`: the files of `$KUBECONFIG`, else ~/.kube/config, else the service account when running in a pod, in
+    the order of kubectl. No request is made yet. Raises UsageError for a configuration that is missing or invalid.
     """
     contexts: list[str] = []
     try:
@@ -196,7 +197,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
         chosen = config.get(context)
         assert chosen is not None
         return ClusterClient(chosen)
-    except (ConfigError, httpx.InvalidURL, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+    # RuntimeError: `~` of an account without a home (pathlib, Path.expanduser).
+    except (ConfigError, httpx.InvalidURL, KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
         where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
         raise NoClusterError(
             f"no cluster to talk to from {where}: {_why(error)}",
@@ -440,6 +442,11 @@ class ClusterClient:
                 f"no credentials for {self.server}: {_first_line(error)}",
                 hint="Use a kubeconfig with a token or a certificate.",
             ) from error
+        except OSError as error:  # of the program that the kubeconfig runs for a token, or of the file with one
+            raise ClusterError(
+                f"no credentials for {self.server}: {error.filename or 'the kubeconfig'}: {error.strerror or error}",
+                hint="Install the program that the kubeconfig runs for a token, or use one with a token or a certificate.",
+            ) from error
         # What lightkube raises for JSON of another shape, and `checked` and `Transport` for what is out of bounds.
         except (
             KeyError,
@@ -493,16 +500,27 @@ class _AbsentError(ClusterError):
 
 
 def _found() -> KubeConfig:
-    """Return the service account's configuration, else that of a file, in the order of `KubeConfig.from_env`."""
-    try:
-        return KubeConfig.from_service_account()
-    except ConfigError:
-        # Not `KubeConfig.from_file`: it reads YAML without limits, and raises errors of its own.
-        return _load(Path(os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG))
+    """Return the configuration of the files of the environment, else that of a pod's service account."""
+    # Not `KubeConfig.from_env`: it takes the service account first. A job that runs in one cluster for another one, with
+    # $KUBECONFIG, would change the cluster that it runs in, while `oc` in the same job talks to the other one.
+    default = Path(DEFAULT_KUBECONFIG)
+    if not (paths := kubeconfig_files.files(os.environ, default)):
+        try:
+            return KubeConfig.from_service_account()
+        except ConfigError:
+            return _load(default)
+    if len(paths) == 1:
+        return _load(paths[0])
+    return KubeConfig.from_dict(kubeconfig_files.merged((path, _document(path)) for path in paths), fname=paths[0])
 
 
 def _load(path: Path) -> KubeConfig:
     path = path.expanduser()
+    return KubeConfig.from_dict(_document(path), fname=path)
+
+
+def _document(path: Path) -> Any:
+    # Not `KubeConfig.from_file`: it reads YAML without limits, and raises errors of its own.
     with path.open("rb") as file:
         raw = file.read(_MAX_KUBECONFIG + 1)
     # One byte more was requested, so that a file of exactly the limit is accepted.
@@ -512,7 +530,7 @@ def _load(path: Path) -> KubeConfig:
         documents = list(load_yaml_documents(raw, str(path), forgiving=True))
     except HubError as error:
         raise ValueError(error.message) from error
-    return KubeConfig.from_dict(documents[0] if documents else {}, fname=path)
+    return documents[0] if documents else {}
 
 
 @cache

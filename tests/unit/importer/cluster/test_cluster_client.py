@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,65 @@ def test_the_environments_kubeconfig_is_taken(tmp_path, monkeypatch):
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
         with connect(None, None) as client:
             assert hub(client) is not None
+
+
+def test_several_files_of_the_environment_are_one_as_for_kubectl(tmp_path, monkeypatch):
+    """clientcmd/loader.go: missing files are left out, the first of a name counts, paths are relative to their file."""
+    folders = [tmp_path / name for name in ("contexts", "users")]
+    with FakeCluster() as cluster:
+        document = yaml.safe_load(cluster.kubeconfig(tmp_path).read_text())
+        for folder in folders:
+            folder.mkdir()
+        entry = document["clusters"][0]["cluster"]
+        (folders[0] / "ca.pem").write_bytes(base64.b64decode(entry.pop("certificate-authority-data")))
+        entry["certificate-authority"] = "ca.pem"
+        users = document.pop("users")
+        (folders[0] / "config").write_text(yaml.safe_dump(document))
+        other = [{"name": "fake", "cluster": {"server": "https://other.example"}}]
+        (folders[1] / "config").write_text(yaml.safe_dump({"users": users, "clusters": other, "current-context": "x"}))
+        listed = [tmp_path / "missing", *(folder / "config" for folder in folders)]
+        monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, listed)))
+        with connect(None, None) as client:
+            assert (hub(client) is not None, client.context) == (True, "fake")
+        monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, [*listed, ""])))
+        with connect(None, "fake") as client:
+            assert hub(client) is not None
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "no-such-login"}},
+        *more([{"tokenFile": "/no-such-login"}]),
+    ],
+)
+def test_a_program_for_tokens_that_is_not_installed_is_named(tmp_path, user):
+    """A kubeconfig of another machine: aws, kubelogin or oc is not there."""
+    with FakeCluster(tls=False) as cluster:
+        path = cluster.kubeconfig(tmp_path)
+        document = yaml.safe_load(path.read_text())
+        document["users"][0]["user"] = user
+        path.write_text(yaml.safe_dump(document))
+        with connect(path, None) as client, pytest.raises(ClusterError, match=r"no credentials for .*no-such-login"):
+            hub(client)
+
+
+def test_an_account_without_a_home_is_told_what_to_give(monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 987_654_321)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with pytest.raises(UsageError, match="no cluster to talk to") as caught:
+        connect(None, None)
+    assert "--kubeconfig" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["[]", "clusters: [3]\ncontexts: []\n", "users: [{name: x}]\n"])
+def test_a_broken_file_among_several_is_reported(tmp_path, monkeypatch, content):
+    for name, text in (("one", "clusters: []\ncontexts: []\n"), ("two", content)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}")
+    with pytest.raises(UsageError, match="no cluster to talk to"):
+        connect(None, None)
 
 
 def test_a_cluster_that_wants_no_credentials_needs_none(tmp_path: Path):
