@@ -36,20 +36,34 @@ def brought(client: ClusterClient, entry: Entry, live: Body) -> list[Entry]:
     """Return an entry for each ClusterServiceVersion that a Subscription installed, the newest last. Raises ClusterError."""
     if entry.kind != SUBSCRIPTION.name or not entry.created:
         return []
-    status, kind = status_of(live), CLUSTER_SERVICE_VERSION
-    name = str(status.get("installedCSV") or status.get("currentCSV") or "")
     found: dict[str, Entry] = {}
-    while name and name not in found:
-        body = client.get(kind, name, entry.namespace)
-        if body is None or COPIED_LABEL in (body["metadata"].get("labels") or {}):
-            break
-        # Before the OperatorGroup that was written first, and after the Subscription, for which OLM would install it again.
-        uid = FieldChange(_UID, existed=False, before=None, after=str(body["metadata"].get("uid") or ""))
-        found[name] = Entry(kind.api_version, kind.name, name, entry.namespace, entry.order - 1, created=True, fields=(uid,))
-        # While an update has not succeeded, the version that it replaces is there too, and runs on when the new one is gone
-        # (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go, CSVPhaseReplacing).
-        name = str((body.get("spec") or {}).get("replaces") or "")
+    waiting = _versions_of(live)
+    while waiting:
+        name = waiting.pop(0)
+        if name and name not in found and (body := _original(client, name, entry.namespace)) is not None:
+            found[name] = _version(body, name, entry)
+            # While an update has not succeeded, the version that it replaces is there too, and runs on when the new one is gone
+            # (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go, CSVPhaseReplacing).
+            waiting.insert(0, str((body.get("spec") or {}).get("replaces") or ""))
     return list(reversed(found.values()))
+
+
+def _versions_of(subscription: Body) -> list[str]:
+    """Return the ClusterServiceVersions of a Subscription: the current one may be there before it counts as installed."""
+    return [str(status_of(subscription).get(name) or "") for name in ("currentCSV", "installedCSV")]
+
+
+def _original(client: ClusterClient, name: str, namespace: str) -> Body | None:
+    body = client.get(CLUSTER_SERVICE_VERSION, name, namespace)
+    return body if body is not None and COPIED_LABEL not in (body["metadata"].get("labels") or {}) else None
+
+
+def _version(body: Body, name: str, entry: Entry) -> Entry:
+    """Return the entry for a ClusterServiceVersion that came with the Subscription of `entry`."""
+    kind, uid = CLUSTER_SERVICE_VERSION, str(body["metadata"].get("uid") or "")
+    fields = (FieldChange(_UID, existed=False, before=None, after=uid),)
+    # Before the OperatorGroup that was written first, and after the Subscription, for which OLM would install it again.
+    return Entry(kind.api_version, kind.name, name, entry.namespace, entry.order - 1, created=True, fields=fields)
 
 
 def why_csv_stays(client: ClusterClient, entry: Entry, live: Body, gone: Collection[str]) -> str:
@@ -63,7 +77,7 @@ def why_csv_stays(client: ClusterClient, entry: Entry, live: Body, gone: Collect
     others = _others(client, SUBSCRIPTION, entry.namespace)
     if others is None:
         return _unlisted(SUBSCRIPTION)
-    named = [each["metadata"]["name"] for each in others if status_of(each).get("installedCSV") == entry.name]
+    named = [each["metadata"]["name"] for each in others if entry.name in _versions_of(each)]
     named = [name for name in named if name not in gone]
     return f"Subscription {named[0]} has it installed" if named else ""
 
