@@ -11,7 +11,7 @@ from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, application, command, read_text, start
 from common.cli.sbom import add_sbom
-from common.errors import ExitCode, strictly
+from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.agreement import author, begun
 from importer.cli.extract import add_extract
@@ -323,8 +323,11 @@ def doctor(
     from importer.report.page import place_of
 
     output.begin()
+    if page is not None and not fix:
+        # Without this, a person would look for a page that nothing writes.
+        raise UsageError("--report without --fix: the page is about changes", hint="Give --fix too, or --format json > FILE.")
     told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
-    wanted = place_of(page, terminal.tell) if fix and page is not None else None
+    wanted = place_of(page, terminal.tell) if page is not None else None
     # Read before the question, so that a wrong path is no surprise after the answer.
     pem = read_text(ca, "--ca") if ca else None
 

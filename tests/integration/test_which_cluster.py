@@ -201,6 +201,11 @@ def test_the_question_of_doctor_names_the_cluster(here):
     assert "OperatorHub cluster" in page.read_text()
 
 
+def test_a_page_about_changes_needs_changes(tmp_path):
+    done = run("hub-import", "doctor", "--report", tmp_path / "page.html")
+    assert (done.status, "--report without --fix" in done.stderr) == (2, True)
+
+
 def test_no_is_an_error_whatever_is_asked(here):
     """ADR 0098: a script tells `done` from `not agreed`; findings are shown all the same."""
     assert here.run("deploy").status == 0
