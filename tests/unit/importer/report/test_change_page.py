@@ -162,8 +162,10 @@ def test_the_way_back_names_the_kubeconfig_of_the_environment(tmp_path, monkeypa
     """Neighbour: the next shift has another environment."""
     monkeypatch.setenv("KUBECONFIG", "/home/anna/site.config")
     assert "hub-import undo --kubeconfig /home/anna/site.config --context production" in page(tmp_path)
+    several = tmp_path / "several"
+    several.mkdir()
     monkeypatch.setenv("KUBECONFIG", "/home/anna/site.config:/home/anna/other.config")
-    assert "hub-import undo --context production" in page(tmp_path)
+    assert "hub-import undo --context production" in page(several)
 
 
 @pytest.mark.parametrize("count", [2_000, 2_001])
