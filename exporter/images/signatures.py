@@ -7,18 +7,20 @@ a repository can be listed, tags that are not in the list are not asked for. Fai
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
-from common.errors import ContentError, HubError, NotFoundError, UsageError
+from common.errors import ContentError, DamagedError, HubError, NotFoundError, UsageError
 from common.interruption import workers
 from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of, subject_of_tag
 from common.oci.reference import Reference
 from common.progress import step
 from common.text import counted
+from common.transfer import is_host_failure
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, needed
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ _SIGNATURES = (
 MAX_FOUND = 1000  # for one manifest, on all levels: a registry decides how many it lists
 # Of the images of a repository whose list was read, one of so many is asked for tag by tag: the list may be incomplete.
 _SAMPLED = 16
-_MAX_FAILURES = 8  # lookups: each takes all retries, so a registry that is down would delay the export for long
+# Lookups that took all retries, of one registry: a registry that is down would delay the export for long. Of so many lookups
+# that were answered, one more may fail.
+_MAX_FAILURES, _ANSWERED = 8, 100
 
 
 @dataclass(slots=True)
@@ -153,32 +157,46 @@ def _subjects(images: Iterable[ResolvedImage]) -> list[_Subject]:
     return list(found.values())
 
 
+class _TooManyError(ContentError):
+    """More artifacts refer to a manifest than are carried of one."""
+
+
 class _Lookup:
-    """Looks up subjects, and stops for a registry after `_MAX_FAILURES`. Shared by threads."""
+    """Looks up subjects, and stops for a registry of which too many lookups failed. Shared by threads."""
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
+        self._lock = threading.Lock()
         self._failed: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
         self._errors: dict[str, HubError] = {}
 
     def run(self, subject: _Subject) -> _Found:
         """Return the artifacts that refer to a subject."""
         host = subject.reference.registry
-        if self._failed[host] >= _MAX_FAILURES:
+        if self._failed[host] >= _MAX_FAILURES + self._answered[host] // _ANSWERED:
             return _Found(error=self._errors[host])
         found = _Found()
         try:
             for image in chain(self._cosign(subject), self._referrers(subject, subject.reference, MAX_DEPTH)):
                 found.images.append(image)
                 if len(found.images) > MAX_FOUND:
-                    raise ContentError(f"{subject.reference}: more than {MAX_FOUND} signatures and attachments")
+                    raise _TooManyError(f"{subject.reference}: more than {MAX_FOUND} signatures and attachments")
         except UsageError:
             raise  # a wrong setting concerns every image
         except HubError as error:
-            self._failed[host] += 1
-            self._errors[host] = error
             found.error = error
+        self._note(host, found.error)
         return found
+
+    def _note(self, host: str, error: HubError | None) -> None:
+        with self._lock:
+            # Another error is about this subject alone: an artifact that cannot be read, is gone, or may not be pulled.
+            if error is not None and (is_host_failure(error) or isinstance(error, DamagedError | _TooManyError)):
+                self._errors[host] = error
+                self._failed[host] += 1
+            else:
+                self._answered[host] += 1
 
     def _cosign(self, subject: _Subject) -> Iterator[ResolvedImage]:
         for suffix, kind in _COSIGN.items():

@@ -8,14 +8,15 @@ import json
 import pytest
 
 from common.archive.inventory import ImageKind
-from common.oci.image import hex_of
+from common.errors import RegistryRefusedError
+from common.oci.image import Tree, hex_of, parse
 from common.oci.reference import Reference
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.referrers import fallback_tag
 from common.registry.settings import RegistrySettings
 from exporter.images import signatures
-from exporter.images.resolve import WantedImage, resolve
+from exporter.images.resolve import ResolvedImage, WantedImage, resolve
 from tests.fakes.clock import FakeClock
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
@@ -202,3 +203,99 @@ def test_a_tag_that_is_at_one_of_two_places_is_found(found, tmp_path):
         path.write_text(f'{table}[[registry.mirror]]\nlocation = "{mirror.host}"\ninsecure = true\n')
         assert found(registry, registries_conf=path) >= {SIGNATURE.digest, ATTESTATION.digest, SBOM.digest}
         assert asked(mirror)["lists"] == asked(registry)["lists"] == 1
+
+
+def looked_up(settings_home, registry):
+    """Return what is found for IMAGES, by digest, and the problems."""
+    hosts = RegistrySettings(
+        insecure=frozenset({registry.host}), environ={"HOME": str(settings_home)}, system_root=settings_home
+    )
+    with RegistryClient(hosts, clock=FakeClock().clock) as client:
+        names = [Reference(registry.host, "org/app").pinned(app.digest) for app in IMAGES]
+        resolved = resolve([WantedImage(name, ImageKind.ADDITIONAL) for name in names], client, jobs=4, progress=Silent())
+        attached, problems = signatures.find(resolved, client, jobs=4, progress=Silent())
+    return {each.tree.root.digest for each in attached}, problems
+
+
+BAD = 12  # images, more than a registry that is out may fail
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 200, "body": b"{}"},  # no manifest
+        *more([{"status": 403}, {"status": 410}, {"status": 200, "body": b"<html>"}]),
+    ],
+)
+def test_signatures_that_cannot_be_read_leave_those_of_other_images(tmp_path, fault):
+    """A publisher whose tags are broken says nothing of the next publisher on the same registry."""
+    with FakeRegistry() as registry:
+        wanted = set()
+        for number, app in enumerate(IMAGES):
+            registry.add_image("org/app", app, f"v{number:02}")
+            signature = image([b"signature %d" % number])
+            registry.add_image("org/app", signature, f"sha256-{hex_of(app.digest)}.sig")
+            if number < BAD:
+                registry.fault("GET", f"{hex_of(app.digest)}.sig", times=100, **fault)
+            else:
+                wanted.add(signature.digest)
+        found, problems = looked_up(tmp_path, registry)
+    assert found == wanted
+    assert [f"signatures of {BAD} manifests" in each.message for each in problems] == [True]
+
+
+def test_referrers_that_are_gone_leave_those_of_other_images(tmp_path):
+    with FakeRegistry() as registry:
+        wanted = set()
+        for number, app in enumerate(IMAGES):
+            registry.add_image("org/app", app, f"v{number:02}")
+            signature = image([b"signature %d" % number], subject=app.descriptor, artifact_type="a/b")
+            registry.add_image("org/app", signature)
+            if number < BAD:
+                registry.fault("GET", f"/manifests/{signature.digest}", times=100, status=404)
+            else:
+                wanted.add(signature.digest)
+        found, problems = looked_up(tmp_path, registry)
+    assert found == wanted
+    assert [f"signatures of {BAD} manifests" in each.message for each in problems] == [True]
+
+
+class Host:
+    """A registry without signatures that fails to say so of some images. `asked`: lookups."""
+
+    def __init__(self, fails):
+        self._fails = fails
+        self.asked = 0
+
+    def lacks_tag(self, _tagged):
+        return True
+
+    def is_in_doubt(self, _subject):
+        return False
+
+    def read_tags(self, _repository, _subjects, _sampled):
+        pass
+
+    def referrers(self, subject):
+        self.asked += 1
+        if self._fails(int(subject.repository.removeprefix("org/app-"))):
+            raise RegistryRefusedError(f"{subject}: HTTP 500", status=500)
+        return ()
+
+
+def many(count):
+    """Return images in repositories of their own."""
+    for number in range(count):
+        document = parse(IMAGES[0].raw)
+        reference = Reference("quay.test", f"org/app-{number}").pinned(document.digest)
+        yield ResolvedImage(WantedImage(reference, ImageKind.RELATED), Tree(document, (document,), ()))
+
+
+@pytest.mark.parametrize(("fails", "asked", "failed"), [(lambda number: number % 100 == 99, 2000, 20), (lambda _: True, 8, 2000)])
+def test_failures_here_and_there_end_no_long_run_and_an_outage_does(fails, asked, failed):
+    """Each takes all retries: of 25,000 images some fail, and a registry that is out is left after eight."""
+    host = Host(fails)
+    assert signatures.find(list(many(2000)), host, jobs=1, progress=Silent())[0] == []
+    assert host.asked == asked
+    (problem,) = signatures.find(list(many(2000)), host, jobs=1, progress=Silent())[1]
+    assert f"signatures of {failed} manifests could not be looked up" in problem.message
