@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -330,12 +330,14 @@ def series_names(wanted: Sequence[Resource]) -> tuple[str, ...]:
     return tuple(sorted({name for first, number in last.items() for name in _series(first)[: number + 2]}))
 
 
-def _series(first: str) -> list[str]:
-    return [first, *(f"{first}-{number}" for number in range(2, _MAX_SPLITS + 1))]
+@cache
+def _series(first: str) -> tuple[str, ...]:
+    return (first, *(f"{first}-{number}" for number in range(2, _MAX_SPLITS + 1)))
 
 
 def _is_of_series(name: str, first: str) -> bool:
-    return name == first or re.fullmatch(rf"{re.escape(first)}-\d+", name) is not None
+    # Not any number: `hub-index-418` may be the object of another catalog, which is called index-418.
+    return name in _series(first)
 
 
 def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:

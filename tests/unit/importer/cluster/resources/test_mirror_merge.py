@@ -73,6 +73,14 @@ def test_two_wanted_objects_do_not_repeat_each_other():
     assert {each.name: sources(each) for each in merged.write} == {"hub-a": {"ubi": ["ubi"]}, "hub-b": {"web": ["web"]}}
 
 
+@pytest.mark.parametrize("number", ["418", "1", "02"])
+def test_the_object_of_another_catalog_is_no_part_of_a_series(number):
+    """Catalogs may be called index and index-418; a series has the numbers from 2 to 100."""
+    live = mirror_rules(name=f"hub-index-{number}", ubi="old/ubi").body
+    merged = merge_rules([mirror_rules(name="hub-index", ubi="new/ubi")], [live])
+    assert [(each.name, sources(each)) for each in merged.write] == [("hub-index", {"ubi": ["new/ubi"]})]
+
+
 def full_series(rules: int = 2000) -> tuple[dict[str, str], list[dict[str, object]]]:
     """Return rules, and the objects of a cluster that got them one after the other: all but the last one are full."""
     many = {f"repository-{n:05}": "m" * 200 for n in range(rules)}
