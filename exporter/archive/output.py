@@ -21,9 +21,9 @@ import msgspec
 
 from common import files
 from common.archive import checksums, inventory_file, parity
-from common.archive.inventory import VolumeRecord
+from common.archive.inventory import MAX_BLOBS, VolumeRecord
 from common.archive.layout import Layout, PlacedBlob
-from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
+from common.archive.volume import JOURNAL_NAME, MAX_VOLUMES, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
 from common.files import locked, read_limited, sync_directory, write_atomic, write_parts_atomic
 from common.oci.image import parse_digest
@@ -82,12 +82,20 @@ def _journal_parts(layout: Layout) -> Iterator[bytes]:
     yield b"]}\n"
 
 
-def read_journal(path: Path) -> Layout | None:
-    """Return the layout of an interrupted export; None where there is none that this version reads."""
+def read_journal(path: Path, most: int = MAX_BLOBS) -> Layout | None:
+    """Return the layout of an interrupted export of at most `most` blobs; None where there is none that this version reads."""
     try:
-        journal = decode_bounded(read_limited(path, MAX_SIZE), _JOURNAL)
+        raw = read_limited(path, MAX_SIZE)
+        # Before they are decoded: one for each blob, its descriptor and its place, one for each volume, and one more for the
+        # rest of a blob that is cut at its end.
+        if (objects := raw.count(b"{")) > 1 + 3 * most + 2 * MAX_VOLUMES:
+            raise ContentError(f"{objects} objects, more than a journal has")
+        journal = decode_bounded(raw, _JOURNAL)
+        del raw
         if journal.media_type != _TYPE:
             return None
+        if len(journal.blobs) > most:
+            raise ContentError(f"{len(journal.blobs)} blobs; the limit is {most}")
         layout = Layout({blob.descriptor.digest: blob for blob in journal.blobs}, journal.volumes, journal.reserve)
         _check(layout)
     except (UsageError, *UNDECODABLE, ContentError) as error:

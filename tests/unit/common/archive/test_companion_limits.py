@@ -16,6 +16,7 @@ from common.archive import parity, receipt, rerequest
 from common.archive.discover import find_untrusted
 from common.archive.inventory_file import SIGNATURE_NAME
 from common.archive.signature import MAX_KEY, MAX_SIGNATURE, Algorithm, SignatureState, Signer, Verifier, make_keys
+from common.archive.volume import MAX_VOLUMES
 from common.errors import ContentError, HubError, UsageError
 from common.serialization import bounded_json
 from exporter.archive import output
@@ -205,6 +206,27 @@ def test_a_journal_beyond_its_limit_is_not_read(tmp_path):
     assert output.read_journal(path).volumes == layout.volumes
     sparse(path, output.MAX_SIZE + 1)
     assert output.read_journal(path) is None
+
+
+def test_a_journal_of_more_blobs_than_an_archive_holds_is_not_followed(tmp_path):
+    layout = CUT.layout()
+    path = tmp_path / "journal"
+    output.write_journal(path, layout)
+    assert output.read_journal(path, len(layout.blobs)) == layout
+    assert output.read_journal(path, len(layout.blobs) - 1) is None
+
+
+def test_the_objects_of_a_journal_are_counted_before_they_are_decoded(tmp_path, caplog):
+    """Blobs of 80 bytes, with no place, would take a multiple of them in memory."""
+    caplog.set_level("INFO")
+    most = 10
+    (tmp_path / "journal").write_bytes(b'{"mediaType": 1}'.ljust(50) * (1 + 3 * most + 2 * MAX_VOLUMES))
+    assert output.read_journal(tmp_path / "journal", most) is None
+    assert "objects" not in caplog.text
+    with (tmp_path / "journal").open("ab") as file:
+        file.write(b"{")
+    assert output.read_journal(tmp_path / "journal", most) is None
+    assert f"{2 + 3 * most + 2 * MAX_VOLUMES} objects, more than a journal has" in caplog.text
 
 
 def test_volumes_beside_a_huge_journal_are_refused(tmp_path):
