@@ -68,11 +68,6 @@ class Layout:
     volumes: tuple[VolumeRecord, ...]
     reserve: int
 
-    @property
-    def size(self) -> int:
-        """The bytes of all volumes, at most."""
-        return sum(volume.data_size + self.reserve for volume in self.volumes)
-
     def blob_records(self) -> dict[Digest, BlobRecord]:
         """Return the inventory's `blobs` for the case that all of them can be fetched."""
         return {digest: blob.record for digest, blob in self.blobs.items()}

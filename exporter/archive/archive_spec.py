@@ -27,6 +27,7 @@ from common.archive.inventory import (
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
 from common.text import counted
+from exporter.archive import volume_writer
 from exporter.archive.volume_writer import Closing, Sign
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class ArchiveSpec:
         # The inventory comes last, but its room is reserved first: the bound holds for any number of missing blobs.
         bound = metadata.bound(planned, index_json(planned.images, planned.manifests))
         return plan_layout(self.plan.blobs, bound, parity.room(self.terms.volume_size, self.terms.parity))
+
+    def room(self, beside: int) -> int:
+        """Return the bytes on disk that the archive needs at most; `beside`: those of the report."""
+        return volume_writer.room(self.layout.volumes, self.layout.reserve, self.terms.parity, beside)
 
     @property
     def planned_inventory(self) -> Inventory:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.archive import checksums, direct_io, frames, inventory_file, location, metadata
+from common.archive import checksums, direct_io, frames, inventory_file, location, metadata, parity
 from common.archive.direct_io import STEP, Buffers, CachedWriter, DirectWriter, NullWriter, RangeWriter, open_direct
 from common.archive.frames import RawFrameWriter
 from common.archive.inventory import Inventory, Piece, VolumeRecord
@@ -19,6 +19,8 @@ from common.errors import ContentError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from common.archive.layout import PlacedBlob
     from common.archive.location import Place
     from common.archive.metadata import Region
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
 
 
 _LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
+_HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
+
+
+def room(volumes: Iterable[VolumeRecord], reserve: int, share: Fraction, beside: int) -> int:
+    """Return the bytes on disk that volumes need at most, with their parity and the files next to them.
+
+    `reserve`: bytes kept free in each volume for its metadata; `share`: of parity; `beside`: bytes of the report.
+    """
+    sizes = [volume.data_size + reserve for volume in volumes]
+    made = sum(parity.bound(size, share) for size in sizes) if share else 0
+    return sum(sizes) + made + reserve + beside + _HOUSEKEEPING
 
 
 class VolumeWriter:

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 # All volumes of an archive, or only some of them, where several processes make one archive (docs/reference/archive-format.md,
 # *Parts*). Bytes of a blob in volumes of other processes are verified and discarded.
 
-_HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
-
 
 class VolumesWriter:
     """Fills the volumes `numbers` (counted from 1; all, when None) in `directory`; a context manager and a BlobSink.
@@ -176,9 +174,8 @@ class VolumesWriter:
     @property
     def _need(self) -> int:
         """The bytes that the volumes and the files next to them take at most."""
-        sizes = [volume.record.data_size + self._layout.reserve for volume in self._volumes.values()]
-        room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
-        return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
+        records = [volume.record for volume in self._volumes.values()]
+        return volume_writer.room(records, self._layout.reserve, self._share, self._beside)
 
     def _check_reading(self) -> None:
         """Stop an early reading of volumes that belong to another layout, or changed meanwhile."""

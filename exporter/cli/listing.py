@@ -142,7 +142,7 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     parts = [channel_lines(catalog.packages) for catalog in plan.catalogs]
     parts += releases.planned_table(document.get("releases", []), plan.update_graph)
     more = ", plus the catalogs' layers while it works" if plan.catalogs else ""
-    needs = f"needs {size_text(preview.spec.layout.size)} on disk{more}"
+    needs = f"needs {size_text(preview.room)} on disk{more}"
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
     parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values(), plan.bases), needs])
     parts += _sizes(document["operators"], document["sizes"], several=len(plan.catalogs) > 1)

@@ -45,6 +45,11 @@ class Preview:
         """The facts of the report."""
         return facts_of(self.planned)
 
+    @property
+    def room(self) -> int:
+        """The bytes on disk that the archive needs at most, without the layers of catalogs."""
+        return self.spec.room(self.facts.room)
+
     @cached_property
     def inventory(self) -> Inventory:
         """The inventory, with the place of every blob."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 from fractions import Fraction
 
@@ -40,6 +41,19 @@ def whole(tmp_path_factory):
     for path in (folder / "out").iterdir():
         assert path.read_bytes() == (folder / "again" / path.name).read_bytes(), f"{path.name}: same content, same bytes"
     return folder / "out"
+
+
+def test_a_plan_says_the_room_with_parity(tmp_path):
+    """The free space is checked before anything is fetched: a disk that has what the plan says has enough."""
+    with FakeRegistry() as source:
+        source.add_image("org/app", image([noise("layer", 8_000_000)]), tag="v1")
+        asked = ["--image", f"{source.host}/org/app:v1", "--insecure", source.host, "--parity", "50%"]
+        planned = run("hub-export", "plan", *asked)
+        made = run("hub-export", "create", *asked, "--output", tmp_path / "out")
+    assert (planned.status, made.status) == (0, 0), planned.stderr + made.stderr
+    said = re.search(r"^needs ([0-9.]+) MiB on disk$", planned.stdout, re.MULTILINE)
+    there = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert there / 1024**2 <= float(said[1]) <= there / 1024**2 + 4
 
 
 @pytest.fixture
