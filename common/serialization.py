@@ -8,8 +8,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -21,7 +23,7 @@ from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader, 
 from common.text import is_visible, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 T = TypeVar("T")
 # libyaml from 0.2.6 on refuses a thousand levels itself, and reads so far ahead that it does so before any level is counted.
@@ -55,6 +57,7 @@ _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 _ALWAYS_ALLOWED_VALUES = 200_000
 COMPACT, INDENTED = 8, 20  # bytes for each value, at least; documents as they are written have 10 and more, and 40
 UNDECODABLE = decoding.UNDECODABLE
+_PART = 250  # entries of a mapping or list that are encoded at once
 
 
 class DocumentError(UsageError):
@@ -459,6 +462,54 @@ def pretty_json(document: Any) -> bytes:
     """Return JSON for files that a person opens: UTF-8, keys sorted, two-space indent, hidden characters as escapes."""
     plain = msgspec.to_builtins(document)
     return visible_json(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def json_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield JSON in parts: UTF-8, keys sorted, two-space indent, a line break at the end. Iterators in it become lists.
+
+    As one text it would be there several times: encoded, indented, and as the result.
+    """
+    yield from _value_parts(dict(document), b"\n")
+    yield b"\n"
+
+
+def _value_parts(value: Any, line: bytes) -> Iterator[bytes]:
+    """Yield the JSON of a value; `line`: a line break, and the indentation of the value."""
+    if isinstance(value, dict) and len(value) <= _PART and any(map(_is_long, value.values())):
+        lead = b"{"
+        for key in sorted(value):
+            yield lead + line + b"  " + msgspec.json.encode(key) + b": "
+            yield from _value_parts(value[key], line + b"  ")
+            lead = b","
+        yield line + b"}"
+    elif _is_long(value):
+        yield from _long_parts(value, line)
+    else:
+        yield _indented(value, line)
+
+
+def _is_long(value: Any) -> bool:
+    if isinstance(value, dict):
+        return len(value) > _PART or any(map(_is_long, value.values()))
+    return isinstance(value, Iterator) or (isinstance(value, list | tuple) and len(value) > _PART)
+
+
+def _long_parts(value: Any, line: bytes) -> Iterator[bytes]:
+    """Yield the JSON of a long list or mapping, some hundred entries at a time."""
+    entries = iter(sorted(value) if isinstance(value, dict) else value)
+    lead, end = (b"{", line + b"}") if isinstance(value, dict) else (b"[", line + b"]")
+    is_empty = True
+    while some := list(islice(entries, _PART)):
+        inner = _indented({key: value[key] for key in some} if isinstance(value, dict) else some, line)
+        yield lead
+        yield inner[1 : -len(end)]
+        lead, is_empty = b",", False
+    yield b"[]" if is_empty else end
+
+
+def _indented(value: Any, line: bytes) -> bytes:
+    # JSON has no line breaks inside of texts.
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).replace(b"\n", line)
 
 
 def bounded_json(document: Any, limit: int, what: str, hint: str) -> bytes:

@@ -56,7 +56,7 @@ from common.errors import ArchiveDamagedError, ArchiveError, ContentError, Usage
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, Hasher, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.openshift.openshift_release import is_architecture, is_channel
-from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_number, values_in
+from common.serialization import INDENTED, UNDECODABLE, decode_bounded, json_parts, require_bounded_number, values_in
 from common.version import parse as parse_version
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ _SHOWN = 200
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
-_PART = 250  # entries of a mapping or list that are encoded at once
 
 
 class _Kind(msgspec.Struct, rename="camel"):
@@ -144,36 +143,8 @@ def parts(inventory: Inventory) -> Iterator[bytes]:
 
 def _encoded(inventory: Inventory) -> Iterator[bytes]:
     # Sorted and indented: the digest is the archive's identity, so the same content must give the same bytes.
-    fields = sorted((field.encode_name, getattr(inventory, field.name)) for field in msgspec.structs.fields(inventory))
-    lead = b"{"
-    for name, value in fields:
-        if value is not msgspec.UNSET:
-            yield lead + b'\n  "%s": ' % name.encode()
-            yield from _member(value)
-            lead = b","
-    yield b"\n}\n"
-
-
-def _member(value: Any) -> Iterator[bytes]:
-    """Yield the JSON of a field of the inventory, indented by two spaces; long ones in parts."""
-    # Encoding, indenting and the result would each take as much memory as the bytes of the file: 0.7 KiB for a blob.
-    if not isinstance(value, dict | tuple) or len(value) <= _PART:
-        yield _indented(value)
-        return
-    keys: Sequence[Any] = sorted(value) if isinstance(value, dict) else value
-    lead, end = (b"{", b"\n  }") if isinstance(value, dict) else (b"[", b"\n  ]")
-    for start in range(0, len(keys), _PART):
-        some = keys[start : start + _PART]
-        inner = _indented({key: value[key] for key in some} if isinstance(value, dict) else some)
-        yield lead
-        yield inner[1 : -len(end)]
-        lead = b","
-    yield end
-
-
-def _indented(value: Any) -> bytes:
-    # JSON has no line breaks inside of texts.
-    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).replace(b"\n", b"\n  ")
+    fields = ((field.encode_name, getattr(inventory, field.name)) for field in msgspec.structs.fields(inventory))
+    return json_parts({name: value for name, value in fields if value is not msgspec.UNSET})
 
 
 def decode(raw: bytes, where: str) -> Inventory:

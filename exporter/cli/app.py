@@ -119,9 +119,9 @@ def plan(
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
     from common.archive import location
-    from common.serialization import pretty_json
     from exporter import workflow
     from exporter.cli import listing
+    from exporter.distributed import plan_file
     from exporter.report.preview import Preview
 
     place, page = _places(file, report, [*selection.inputs, *releases.inputs])
@@ -132,7 +132,7 @@ def plan(
     if place is not None:
         # Indented JSON: people compare plans with diff(1) and review them before a transfer.
         with writing(file, "Choose another --output."):
-            location.write(place, pretty_json(document | listing.making_document(preview)))
+            location.write_parts(place, plan_file.encode(document | listing.making_document(preview)))
     if page is not None:
         with writing(report, "Choose another --report."):
             location.write(page, preview.page())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.files import write_atomic
+from common.files import write_parts_atomic
 from exporter.archive.fetch import PlannedSource, copy_blobs
 from exporter.archive.output import require_free
 from exporter.archive.writer import blobs_of
@@ -68,7 +68,7 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
     share, source = spec.terms.parity, PlannedSource(spec.plan, media)
 
     def begin() -> None:
-        write_atomic(directory / PLAN, found.raw)
+        write_parts_atomic(directory / PLAN, found.packed.parts())
 
     with PartWriter(
         directory, spec.layout, numbers, found.identity, progress=media.progress, share=share, begin=begin

@@ -10,18 +10,21 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from common.archive import frames, inventory_file
+from common.archive.frames import Packed
 from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory, UpdateGraphRecord
 from common.archive.layout import PlannedBlob
 from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited
 from common.oci.image import Descriptor, Digest, Document, Manifest, digest_of, parse
 from common.oci.reference import Reference
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, json_parts
+from common.text import visible_json
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers.opening import LOCAL
 from exporter.plan.packed import PackedManifests
@@ -30,13 +33,14 @@ from exporter.report.facts import Facts
 from exporter.settings import ArchiveTerms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from common.archive.location import Place
     from common.content import DirectoryStore
     from exporter.plan.planning import Planned
 
 
+T = TypeVar("T")
 MAX_SIZE = 2 * 1024 * 1024 * 1024
 _SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)
 # The plan may come from another machine or a bucket, so all of it is checked like foreign input.
@@ -75,28 +79,31 @@ _PLANNED = msgspec.json.Decoder(_Planned)
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan that was read from a file of the digest `identity`."""
+    """A plan that was read from a file of the digest `identity`; `packed`: its bytes, which parts keep."""
 
     spec: ArchiveSpec
     facts: Facts
     identity: Digest
-    raw: bytes
+    packed: Packed
 
 
 def making_of(spec: ArchiveSpec, facts: Facts) -> dict[str, Any]:
-    """Return the field `making` of a plan's document."""
+    """Return the field `making` of a plan's document; its long lists are iterators."""
     plan = spec.plan
-    made: dict[str, Any] = msgspec.to_builtins(
-        _Making(
-            spec.terms.volume_size,
-            str(spec.terms.parity),
-            tuple(_Raw(plan.manifests[digest].media_type, raw) for digest, raw in plan.documents.items()),
-            tuple(_blob(blob, plan) for blob in plan.blobs),
-            dict(plan.held),
-            facts,
-        )
-    )
-    return made
+    return {
+        "volumeSize": spec.terms.volume_size,
+        "parity": str(spec.terms.parity),
+        "documents": (_Raw(plan.manifests[digest].media_type, raw) for digest, raw in plan.documents.items()),
+        "blobs": (_blob(blob, plan) for blob in plan.blobs),
+        "held": dict(plan.held),
+        "facts": facts,
+    }
+
+
+def encode(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the file of a plan in parts; `document`: that of `plan`, with `making`. The same bytes as of `pretty_json`."""
+    # As one text, the document of a whole index takes more memory than the plan itself.
+    return (visible_json(part.decode()).encode() for part in json_parts(document))
 
 
 def load(place: Place) -> PlanFile:
@@ -127,7 +134,7 @@ def decode(raw: bytes, path: str) -> PlanFile:
             f"{path}: made by {inventory.tool}, which lays out volumes in another way",
             hint="Use one version for the plan and all of its parts.",
         )
-    return PlanFile(spec, making.facts, digest_of(raw), raw)
+    return PlanFile(spec, making.facts, digest_of(raw), Packed.of(raw))
 
 
 def with_local(planned: Planned, store: DirectoryStore) -> Planned:
@@ -151,28 +158,14 @@ def _blob(blob: PlannedBlob, plan: ExportPlan) -> _Blob:
 
 def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     """Return the plan, laid out. Raises HubError, ValueError for one whose parts do not fit each other."""
-    documents = {document.digest: document for document in (parse(one.raw, one.media_type) for one in making.documents)}
-    plan = ExportPlan(
-        catalogs=inventory.catalogs,
-        images=inventory.images,
-        manifests=manifest_records(documents, {digest: digest for digest in documents}),
-        documents=PackedManifests((digest, document.raw) for digest, document in documents.items()),
-        blobs=tuple(PlannedBlob(blob.descriptor, blob.encoding, blob.stored) for blob in making.blobs),
-        places={blob.descriptor.digest: tuple(map(Reference.parse, blob.places)) for blob in making.blobs},
-        held=making.held,
-        problems=inventory.problems,
-        elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
-        requires=inventory.requires,
-        releases=inventory.carried_releases,
-        update_graph=inventory.update_graph or UpdateGraphRecord(),
-        bases=inventory.known_bases,
-    )
+    needed: dict[Digest, tuple[int, ...]] = {}
+    plan = _plan(inventory, making, needed)
     # Stated twice in the file, for `diff` and for `create`: both have to agree.
     if plan.manifests != inventory.manifests:
         raise ContentError("it has not just the manifests that it lists")
     if plan.blob_records() != inventory.blobs or len(plan.places) != len(plan.blobs):
         raise ContentError("it has not just the blobs that it lists")
-    _check_blobs(plan, _needed(documents.values()), {digest: record.size for digest, record in inventory.blobs.items()})
+    _check_blobs(plan, needed, {digest: record.size for digest, record in inventory.blobs.items()})
     _check_roots(plan)
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
@@ -184,7 +177,53 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     return spec
 
 
-def _check_blobs(plan: ExportPlan, needed: Mapping[Digest, set[int]], sizes: Mapping[Digest, int]) -> None:
+def _plan(inventory: Inventory, making: _Making, needed: dict[Digest, tuple[int, ...]]) -> ExportPlan:
+    """Return the plan, unchecked; `needed` gets the blobs of manifests with their sizes. Raises ContentError, UsageError."""
+    # One text for each digest, media type and repository, which is made for each mention of it.
+    texts: dict[Any, Any] = {digest: digest for digest in (*inventory.blobs, *inventory.manifests)}
+    places: dict[tuple[str, ...], tuple[Reference, ...]] = {}
+
+    def one(value: T) -> T:
+        return texts.setdefault(value, value)  # type: ignore[no-any-return]
+
+    def placed(names: tuple[str, ...]) -> tuple[Reference, ...]:
+        return places.get(names) or places.setdefault(names, tuple(map(Reference.parse, names)))
+
+    def described(blob: Descriptor) -> Descriptor:
+        return replaced(blob, digest=one(blob.digest), media_type=one(blob.media_type))
+
+    documents = [(one(digest_of(raw.raw)), raw.raw) for raw in making.documents]
+    blobs = tuple(PlannedBlob(described(blob.descriptor), blob.encoding, blob.stored) for blob in making.blobs)
+    return ExportPlan(
+        catalogs=inventory.catalogs,
+        images=inventory.images,
+        manifests=manifest_records(_parsed(making.documents, needed), {digest for digest, _ in documents}, texts),
+        documents=PackedManifests(documents),
+        blobs=blobs,
+        places={one(blob.descriptor.digest): placed(blob.places) for blob in making.blobs},
+        held=making.held,
+        problems=inventory.problems,
+        elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
+        requires=inventory.requires,
+        releases=inventory.carried_releases,
+        update_graph=inventory.update_graph or UpdateGraphRecord(),
+        bases=inventory.known_bases,
+    )
+
+
+def _parsed(documents: Iterable[_Raw], needed: dict[Digest, tuple[int, ...]]) -> Iterator[Document]:
+    """Parse documents one at a time: all of them at once would take several times their bytes."""
+    for one in documents:
+        document = parse(one.raw, one.media_type)
+        for blob in document.blobs if isinstance(document, Manifest) else ():
+            # Manifests that share a blob may claim different sizes.
+            known = needed.get(blob.digest, ())
+            if blob.size not in known:
+                needed[blob.digest] = (*known, blob.size)
+        yield document
+
+
+def _check_blobs(plan: ExportPlan, needed: Mapping[Digest, Collection[int]], sizes: Mapping[Digest, int]) -> None:
     """Raise ContentError unless blobs and `sizes` are those `needed` by manifests, and the held ones match their digests."""
     if needed.keys() != sizes.keys():
         raise ContentError("it has not just the blobs that its manifests need")
@@ -200,15 +239,6 @@ def _check_blobs(plan: ExportPlan, needed: Mapping[Digest, set[int]], sizes: Map
         most = frames.compress_bound(blob.descriptor.size)
         if not (blob.stored is None if blob.encoding is Encoding.RAW else 0 < (blob.stored or 0) <= most):
             raise ContentError(f"{blob.descriptor.digest}: cannot be stored in {blob.stored} bytes")
-
-
-def _needed(documents: Iterable[Document]) -> dict[Digest, set[int]]:
-    """Return the blobs of manifests with their sizes; manifests that share a blob may claim different ones."""
-    needed: dict[Digest, set[int]] = {}
-    for document in documents:
-        for blob in document.blobs if isinstance(document, Manifest) else ():
-            needed.setdefault(blob.digest, set()).add(blob.size)
-    return needed
 
 
 def _check_roots(plan: ExportPlan) -> None:

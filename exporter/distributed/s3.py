@@ -60,7 +60,7 @@ class Stored:
             raise UsageError(f"{place} holds {strange[0]}, which this export did not make", hint=_OTHER)
         if PLAN not in names:
             # The plan first: it marks the prefix as this export's, for a second process that starts at the same time.
-            (place / PLAN).write(plan.raw)
+            (place / PLAN).write(plan.packed.content())
         # Read back, since a second process with another plan may have written its own in between.
         if digest_of((place / PLAN).read(plan_file.MAX_SIZE)) != plan.identity:
             raise UsageError(f"{place} holds parts of another plan", hint=_OTHER)

@@ -30,7 +30,7 @@ from common.oci.reference import Reference
 from exporter.plan.packed import PackedManifests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from exporter.images.resolve import ResolvedImage
 
@@ -101,7 +101,7 @@ def make_plan(
     return ExportPlan(
         catalogs=tuple(catalogs),
         images=tuple(_image_record(image) for image in images),
-        manifests=manifest_records(documents, shared),
+        manifests=manifest_records(documents.values(), documents, shared),
         documents=PackedManifests((digest, document.raw) for digest, document in documents.items()),
         blobs=blobs,
         places=_places(images, shared),
@@ -182,12 +182,14 @@ def _image_record(image: ResolvedImage) -> ImageRecord:
     )
 
 
-def manifest_records(documents: Mapping[Digest, Document], shared: Mapping[Digest, Digest]) -> dict[Digest, ManifestRecord]:
-    """Return the inventory's `manifests`, with digests in the texts of `shared`."""
-    return {digest: _record(document, documents, shared) for digest, document in documents.items()}
+def manifest_records(
+    documents: Iterable[Document], carried: Container[Digest], shared: Mapping[Digest, Digest]
+) -> dict[Digest, ManifestRecord]:
+    """Return the inventory's `manifests`, with digests in the texts of `shared`; `carried`: the digests of all documents."""
+    return {shared.get(one.digest, one.digest): _record(one, carried, shared) for one in documents}
 
 
-def _record(document: Document, carried: Mapping[Digest, Document], shared: Mapping[Digest, Digest]) -> ManifestRecord:
+def _record(document: Document, carried: Container[Digest], shared: Mapping[Digest, Digest]) -> ManifestRecord:
     subject = document.subject.digest if document.subject else None
     size = len(document.raw)
     if isinstance(document, Manifest):

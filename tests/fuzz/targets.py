@@ -24,7 +24,6 @@ from common.registry.settings import RegistrySettings
 from common.sbom.document import identifiers
 from common.sbom.document import read as read_sbom
 from common.sbom.envelope import unwrapped
-from common.serialization import pretty_json
 from common.text import is_visible
 from exporter.archive import output
 from exporter.catalog.readers import bundle_image, catalog_image, file_based, layer_tree, oci_layout, package_manifests, sqlite
@@ -128,8 +127,10 @@ def _plans():
     )
     settings = ExportSettings(ImageSet(), RegistrySettings(), "2026-01-31T12:00:00Z", output=Path(), volume_size=10_000_000)
     return [
-        pretty_json(
-            listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
+        b"".join(
+            plan_file.encode(
+                listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
+            )
         )
     ]
 

@@ -13,6 +13,7 @@ from common.serialization import (
     dump_yaml,
     load_placed_yaml,
     load_yaml_documents,
+    json_parts,
     pretty_json,
 )
 from tests.samples import more
@@ -354,6 +355,17 @@ def test_text_that_is_written_stays_text_on_the_cluster():
     written = dump_yaml(dict.fromkeys(texts, texts))
     assert documents(written) == [dict.fromkeys(texts, texts)]
     assert dump_yaml({"a": "4.12.0", "b": "n", "y": "1e3"}) == "a: 4.12.0\nb: 'n'\n'y': '1e3'\n"
+
+
+@pytest.mark.parametrize("count", [0, 1, 249, 250, 251, 500, 501])
+def test_json_in_parts_is_that_of_pretty_json(count):
+    """Long lists and mappings at any depth, and iterators, which become lists."""
+    entries = [{"b": number, "a": ["x", {"z": []}], "text": 'ä"\n\t\\\x01{[,'} for number in range(count)]
+    mapping = {f"key {number}": {} if number % 2 else [number] for number in range(count)}
+    document = {"z": entries, "m": mapping, "a": {"deep": {"list": entries, "b": True}, "none": None}, "empty": [], "map": {}}
+    lazy = {**document, "z": iter(entries), "a": {"deep": {"list": (each for each in entries), "b": True}, "none": None}}
+    assert b"".join(json_parts(document)) == b"".join(json_parts(lazy)) == pretty_json(document)
+    assert max(map(len, json_parts(document))) < 100_000
 
 
 def test_output_is_stable():

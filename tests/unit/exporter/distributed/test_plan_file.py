@@ -28,7 +28,7 @@ def document(tmp_path_factory):
     made = reports.planned(catalog, ["openshift-cert-manager-operator"])
     settings = reports.reported(made, tmp_path_factory.mktemp("out")).settings
     whole = listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
-    return made, settings, pretty_json(whole)
+    return made, settings, b"".join(plan_file.encode(whole))
 
 
 def load(tmp_path, raw):
@@ -43,6 +43,11 @@ def test_what_is_read_makes_the_same_archive(document, tmp_path):
     assert found.spec.closing({}, None).identity == spec.closing({}, None).identity
     assert found.spec.closing({}, None).region() == spec.closing({}, None).region()
     assert found.spec.plan.places == made.plan.places
+
+
+def test_the_file_is_indented_json_with_sorted_keys(document):
+    """People compare plans with diff(1)."""
+    assert document[2] == pretty_json(json.loads(document[2]))
 
 
 def changed(document, change):

@@ -12,7 +12,6 @@ from common.archive import inventory_file
 from common.archive.inventory import MAX_PURPOSE, MAX_REQUESTER, Inventory
 from common.errors import ArchiveDamagedError, UsageError
 from common.registry.settings import RegistrySettings
-from common.serialization import pretty_json
 from exporter.archive import output
 from exporter.cli import listing
 from exporter.cli.options import ArchiveOptions
@@ -82,7 +81,7 @@ def test_a_plan_in_a_file_keeps_them(tmp_path: Path) -> None:
     preview = Preview(planned, replace(SETTINGS, requested_by="Jo Smith", purpose="CHG-7"))
     document = listing.plan_document(preview, explain=False)
     assert {"requested by: Jo Smith", "purpose: CHG-7"} <= set(listing.plan_table(preview, document, explain=False))
-    (tmp_path / "plan.json").write_bytes(pretty_json(document | listing.making_document(preview)))
+    (tmp_path / "plan.json").write_bytes(b"".join(plan_file.encode(document | listing.making_document(preview))))
     terms = plan_file.load(tmp_path / "plan.json").spec.terms
     assert (terms.requested_by, terms.purpose) == ("Jo Smith", "CHG-7")
 
