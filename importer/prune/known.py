@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.archive.inventory import ATTACHED, RELEASE_GROUP, ImageKind, documents_of, repository_of, require_bounded_images
 from common.oci.image import PREFIX, Digest
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from importer.records.document import Record
 
 
+T = TypeVar("T")
 ATTACHED_TAG = re.compile(r"sha256-([0-9a-f]{64})\.(?:sig|att|sbom)", re.ASCII)  # sigstore/cosign, specs/SIGNATURE_SPEC.md
 RELEASES = frozenset((ImageKind.RELEASE, ImageKind.COMPONENT))
 
@@ -86,7 +87,7 @@ class Known:
     documents: dict[Digest, KnownDocument] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
     """Sizes."""
-    _same: dict[str, str] = field(default_factory=dict)
+    _same: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, record: Record, mirror: Mirror, *, trusted: bool = True) -> None:
         """Add what a record says. Raises UsageError, ArchiveDamagedError for places that cannot be."""
@@ -105,7 +106,7 @@ class Known:
         for image in images:
             for digest in documents_of(inventory, image.digest):
                 one = inventory.manifests[digest]
-                self.note(self._one(digest), KnownDocument(one.size, self._shared(one.manifests), self._shared(one.blobs)))
+                self.note(self._one(digest), KnownDocument(one.size, self._all(one.manifests), self._all(one.blobs)))
                 self.blobs.update((self._one(blob), inventory.blobs[blob].size) for blob in one.blobs)
 
     def note(self, digest: Digest, said: KnownDocument) -> None:
@@ -127,24 +128,24 @@ class Known:
         record = image.record
         return OwnImage(
             archive,
-            image.repository.repository,
-            image.name,
+            self._one(image.repository.repository),
+            self._one(image.name),
             self._one(image.digest),
-            image.tags,
-            self._shared(documents_of(inventory, image.digest)),
+            self._all(image.tags),
+            self._all(documents_of(inventory, image.digest)),
             record.kind,
-            record.needed_by,
-            tuple(dict.fromkeys(_groups_of(image, groups))),
-            _subject_of(inventory, image),
-            releases.get(image.name, ()),
+            self._all(record.needed_by),
+            self._all(dict.fromkeys(_groups_of(image, groups))),
+            self._one(_subject_of(inventory, image)),
+            self._all(releases.get(image.name, ())),
         )
 
-    def _shared(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
-        return tuple(map(self._one, digests))
+    def _all(self, values: Iterable[T]) -> tuple[T, ...]:
+        return self._one(tuple(map(self._one, values)))
 
-    def _one(self, digest: Digest) -> Digest:
-        """Return the same object for the same digest: millions of them are in the tuples of documents."""
-        return Digest(self._same.setdefault(digest, digest))
+    def _one(self, value: T) -> T:
+        """Return the same object for the same value: each week's archive names all images again, most of them unchanged."""
+        return self._same.setdefault(value, value)  # type: ignore[no-any-return]
 
     def images(self) -> Iterator[OwnImage]:
         """Give every image of every archive."""

@@ -11,11 +11,21 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from common.archive import inventory_file
 from common.archive.location import parse
 from common.archive.reader import Archive
+from common.mapping import Mirror
+from common.oci.image import digest_of
+from exporter.archive.archive_spec import ArchiveSpec
+from exporter.distributed import plan_file
 from exporter.plan.baseline import Delivered
+from exporter.report.facts import Facts
+from exporter.settings import ArchiveTerms
+from importer.prune.known import Known
+from importer.records.document import Record, head_of
 from tests.bench.many_blobs import Source, confirmed, create, plan_of, pushed
 from tests.samples import more
 
@@ -88,6 +98,51 @@ def test_a_further_blob_of_an_earlier_archive_takes_half_a_kib_of_an_increment(a
         tracemalloc.stop()
         assert delivered.last is not None
     assert growth(archives, held[FEW], held[MANY]) <= KIB / 2
+
+
+def test_a_later_archive_of_the_same_images_takes_a_quarter_of_a_kib_for_each_of_a_prune(archives):
+    """A year of increments of a whole index are a million images, nearly all of them those of the week before."""
+    raw = (archives[FEW][0] / "inventory.json").read_bytes()
+    mirror, known, held = Mirror.parse("mirror.example/a"), Known("mirror.example"), []
+    tracemalloc.start()
+    for week in range(3):
+        inventory = raw.replace(b"2026-11-30T00", b"2026-11-30T%02d" % week)
+        head = head_of(digest_of(inventory), mirror, "2026-11-30T00:00:00Z")
+        known.add(Record(head, inventory_file.decode(inventory, ""), b""), mirror)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert len(list(known.images())) == 3 * FEW
+    assert (held[2] - held[1]) / FEW <= KIB / 4
+
+
+def test_what_a_further_blob_takes_of_the_file_of_a_plan():
+    """`plan --output` and `create --plan`: written in parts, read with one text for each name, and kept compressed."""
+    written, read, held = {}, {}, {}
+    for images in (FEW, MANY):
+        document, blobs = document_of(images)
+        raw = b"".join(plan_file.encode(document()))
+        written[blobs] = peak_of(lambda document=document: [None for _ in plan_file.encode(document())])
+        gc.collect()
+        tracemalloc.start()
+        found = plan_file.decode(raw, "")
+        read[blobs] = tracemalloc.get_traced_memory()[1]
+        gc.collect()
+        held[blobs] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert found.packed.content() == raw
+    few, many = written
+    for taken, limit in ((written, KIB / 4), (read, 2.5 * KIB), (held, 1.2 * KIB)):
+        assert (taken[many] - taken[few]) / (many - few) <= limit
+
+
+def document_of(images: int) -> tuple[Callable[[], dict[str, object]], int]:
+    """Return what makes the document of a plan, and the number of its blobs."""
+    spec = ArchiveSpec(plan_of(images, Source()), ArchiveTerms("2026-11-30T00:00:00Z", {}))
+    inventory = spec.planned_inventory
+    fields = ((each.encode_name, getattr(inventory, each.name)) for each in msgspec.structs.fields(inventory))
+    listed = {name: value for name, value in fields if value is not msgspec.UNSET}
+    return lambda: listed | {"making": plan_file.making_of(spec, Facts())}, len(spec.plan.blobs)
 
 
 # The bytes of the inventory are 0.7 KiB of what opening takes: they are there until the last entry is decoded. Of a first push, a
