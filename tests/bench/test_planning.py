@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
+from exporter.archive.archive_spec import ArchiveSpec
+from exporter.settings import ArchiveTerms
 from tests.bench import planning, terabytes, whole_index
 from tests.bench.__main__ import DOCUMENT, HOW_TO
+from tests.bench.many_blobs import Source, plan_of
 from tests.bench.terabytes import GB, GIGABIT
 from tests.bench.whole_index import Line
 
@@ -50,9 +53,30 @@ def test_growth_is_shown_as_soon_as_two_sizes_were_measured():
 def test_all_requests_wait_for_the_source():
     """A source that answers 5 requests a second answers 18,000 of them in an hour."""
     rows = [line.split(" | ") for line in planning.section(TEXT).splitlines()]
-    (head, asked) = next((row, rows[n + 4]) for n, row in enumerate(rows) if row[0].startswith("| `create`, by requests"))
-    assert (head[2], asked[0]) == ("5 a second", "| 10 TB")
+    at = next(n for n, row in enumerate(rows) if row[0].startswith("| by requests"))
+    asked = rows[at + 3]
+    assert (rows[at][2], asked[0]) == ("5 a second", "| `plan` of 25,000 images")
     assert float(asked[2].removesuffix(" h")) == pytest.approx(int(asked[1].replace(",", "")) / 18_000, rel=0.06)
+
+
+def test_an_archive_of_many_small_images_has_rows_of_its_own():
+    """80 GB may be 270 images or 25,000: requests, memory and the CPU of a plan are those of images."""
+    tables = planning.section(TEXT).split("\n\n")
+    by_bytes = [table for table in tables if "| 80 GB |" in table]
+    assert all(word not in table for table in by_bytes for word in ("requests", "images", "memory"))
+    (by_images,) = (table for table in tables if table.startswith("| images, blobs"))
+    assert "| 25,000, " in by_images
+
+
+def test_no_step_of_the_whole_index_took_more_memory_than_the_planning_says():
+    each, lines = planning.costs(TEXT), whole_index.parsed(TEXT)
+    assert [line for line in lines if line.peak > 1.01 * planning.memory(line.blobs, each)] == []
+
+
+def test_the_room_for_lists_in_a_volume_is_that_of_an_archive():
+    plan = plan_of(300, Source())
+    layout = ArchiveSpec(plan, ArchiveTerms("2026-11-30T00:00:00Z", {})).layout
+    assert planning.room(300) == pytest.approx(layout.reserve, rel=0.02)
 
 
 def test_one_reading_takes_no_longer_than_the_disk_and_one_core_for_a_hash():
