@@ -85,23 +85,27 @@ def _journal_parts(layout: Layout) -> Iterator[bytes]:
 def read_journal(path: Path, most: int = MAX_BLOBS) -> Layout | None:
     """Return the layout of an interrupted export of at most `most` blobs; None where there is none that this version reads."""
     try:
-        raw = read_limited(path, MAX_SIZE)
-        # Before they are decoded: one for each blob, its descriptor and its place, one for each volume, and one more for the
-        # rest of a blob that is cut at its end.
-        if (objects := raw.count(b"{")) > 1 + 3 * most + 2 * MAX_VOLUMES:
-            raise ContentError(f"{objects} objects, more than a journal has")
-        journal = decode_bounded(raw, _JOURNAL)
-        del raw
+        journal = _decoded(read_limited(path, MAX_SIZE), most)
         if journal.media_type != _TYPE:
             return None
-        if len(journal.blobs) > most:
-            raise ContentError(f"{len(journal.blobs)} blobs; the limit is {most}")
         layout = Layout({blob.descriptor.digest: blob for blob in journal.blobs}, journal.volumes, journal.reserve)
         _check(layout)
     except (UsageError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None
     return layout
+
+
+def _decoded(raw: bytes, most: int) -> _Journal:
+    """Decode a journal. Raises ContentError for more blobs than `most`, UNDECODABLE."""
+    # Before they are decoded: one for each blob, its descriptor and its place, one for each volume, and one more for the rest
+    # of a blob that is cut at its end.
+    if (objects := raw.count(b"{")) > 1 + 3 * most + 2 * MAX_VOLUMES:
+        raise ContentError(f"{objects} objects, more than a journal has")
+    journal = decode_bounded(raw, _JOURNAL)
+    if len(journal.blobs) > most:
+        raise ContentError(f"{len(journal.blobs)} blobs; the limit is {most}")
+    return journal
 
 
 def _check(layout: Layout) -> None:

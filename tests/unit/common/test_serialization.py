@@ -11,9 +11,9 @@ from common.serialization import (
     convert,
     decode_json,
     dump_yaml,
+    json_parts,
     load_placed_yaml,
     load_yaml_documents,
-    json_parts,
     pretty_json,
 )
 from tests.samples import more

@@ -291,7 +291,9 @@ def many(count):
         yield ResolvedImage(WantedImage(reference, ImageKind.RELATED), Tree(document, (document,), ()))
 
 
-@pytest.mark.parametrize(("fails", "asked", "failed"), [(lambda number: number % 100 == 99, 2000, 20), (lambda _: True, 8, 2000)])
+@pytest.mark.parametrize(
+    ("fails", "asked", "failed"), [(lambda number: number % 100 == 99, 2000, 20), (lambda _: True, 8, 2000)]
+)
 def test_failures_here_and_there_end_no_long_run_and_an_outage_does(fails, asked, failed):
     """Each takes all retries: of 25,000 images some fail, and a registry that is out is left after eight."""
     host = Host(fails)
