@@ -95,7 +95,7 @@ def survey(request: PruneRequest, client: RegistryClient, progress: Progress) ->
         _remember(archive, request, client, progress)
     found = Survey(Known(request.mirror.host), usages=usages, used=used)
     store = RecordStore(client, request.mirror, request.key)
-    for record in store.records():
+    for record in store.records(progress):
         # Records that the key did not sign count as a reason to keep, and are no reason to delete (ADR 0081).
         found.known.add(record, request.mirror, trusted=request.key is None or record.signed)
         found.record_tags.setdefault(record.digest, []).append(record.head.tag)

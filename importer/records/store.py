@@ -21,7 +21,9 @@ from common.errors import (
 )
 from common.oci.image import Manifest
 from common.oci.reference import Reference
+from common.progress import Silent, step
 from common.registry.manifest_writer import ImmutableTagError
+from common.text import counted
 from importer.records import document
 from importer.records.document import MAX_LAYER, REPOSITORY, Form, Record, RecordHead
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from common.archive.reader import Archive
     from common.archive.signature import Verifier
     from common.mapping import Mirror
+    from common.progress import Progress
     from common.registry.client import RegistryClient
 
 
@@ -138,17 +141,24 @@ class RecordStore:
             )
         return found
 
-    def records(self) -> Iterator[Record]:
+    def records(self, progress: Progress | None = None) -> Iterator[Record]:
         """Read each record; those that cannot be used are in `unusable`. One at a time, for inventories are large.
 
-        With a key, a record that it did not sign has `signed` False.
+        With a key, a record that it did not sign has `signed` False. `progress`: of a caller that has no step of its own.
         """
-        for tag in self.tags():
-            try:
-                yield self.read(tag)
-            except _UNUSABLE as error:
-                self.unusable[tag] = error.message
-                _LOG.warning("%s: the record %s cannot be used: %s", self.repository.name, tag, error.message)
+        tags, progress = self.tags(), progress or Silent()
+        # That of a whole index takes seconds.
+        with step(progress, f"reading {counted(len(tags), 'record')} of the mirror", len(tags), "records"):
+            for tag in tags:
+                try:
+                    found = self.read(tag)
+                except _UNUSABLE as error:
+                    self.unusable[tag] = error.message
+                    _LOG.warning("%s: the record %s cannot be used: %s", self.repository.name, tag, error.message)
+                    progress.failed(1)
+                    continue
+                progress.advance(1)
+                yield found
 
     def read(self, tag: str) -> Record:
         """Read a record. Raises ContentError or ArchiveError for one that is none, or is damaged."""

@@ -25,6 +25,7 @@ from importer import workflow
 from importer.cluster.resources.permissions import PRUNE_NAME, reading_images, roles
 from importer.prune import plan as plans
 from importer.prune.delete import execute
+from importer.prune.run import prune_plan
 from importer.records.document import head_of
 from importer.records.store import RecordStore
 from importer.settings import ImportSettings
@@ -48,6 +49,28 @@ def _archives(tmp_path_factory):
 def _site(tmp_path):
     with FakeRegistry() as registry:
         yield Site(registry, tmp_path)
+
+
+class Steps(Silent):
+    """Progress whose steps are noted, with how much of each was done."""
+
+    def __init__(self):
+        self.done = {}
+
+    def begin(self, what, total, *_args, **_options):
+        self.step = what
+        self.done[what] = [total, 0]
+
+    def advance(self, size, *_args, **_options):
+        self.done[self.step][1] += size
+
+
+def test_reading_the_records_is_a_step_of_its_own(site, archives):
+    """A record of a whole index takes seconds, and a mirror has one for each week."""
+    site.push(*archives)
+    steps = Steps()
+    prune_plan(site.request(), steps)
+    assert next(iter(steps.done.items())) == ("reading 3 records of the mirror", [3, 3])
 
 
 def test_what_the_newest_archives_do_not_need_is_deleted(site, archives):
