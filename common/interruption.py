@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from common.errors import ExitCode, InterruptedByUserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import FrameType
 
@@ -136,6 +136,37 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T
             yield first, future.result()
     for one, future in begun:
         yield one, future.result()
+
+
+def done_for_each(work: Callable[[T], R], items: Sequence[T], jobs: int, name: str) -> list[R]:
+    """Return the result of `work` for each item, in their order; `jobs` threads do it.
+
+    Each thread takes the next item when it is free: there is no future for each item, which takes a KiB, and no item waits for
+    a slow one before it. After an error no thread takes another item; the error is raised.
+    """
+    results: dict[int, R] = {}
+    positions, lock, over = iter(range(len(items))), threading.Lock(), threading.Event()
+
+    def taken() -> int | None:
+        with lock:
+            return None if over.is_set() else next(positions, None)
+
+    def take_all() -> None:
+        try:
+            while (position := taken()) is not None:
+                results[position] = work(items[position])
+        except BaseException:
+            over.set()
+            raise
+
+    with workers(min(jobs, len(items)) or 1, name) as pool:
+        try:
+            for future in [pool.submit(take_all) for _ in range(min(jobs, len(items)))]:
+                future.result()
+        except BaseException:
+            over.set()  # KeyboardInterrupt is raised here, not in the threads
+            raise
+    return [results[position] for position in range(len(items))]
 
 
 def end(pool: ThreadPoolExecutor) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
-from common.interruption import workers
+from common.interruption import done_for_each
 from common.oci.image import ATTESTATION, Descriptor, Document, Index, Platform, Tree, choose, platforms_of, walk
 from common.progress import step
 from common.text import counted, enumeration
@@ -149,12 +149,9 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
         return resolved
 
     # Hundreds of small requests: their time is latency, which threads share.
-    with (
-        step(progress, f"looking up {counted(len(wanted), 'image')}", len(wanted), "images"),
-        workers(jobs, "resolve") as pool,
-    ):
-        order = _spread(wanted, jobs)
-        found = dict(zip(order, pool.map(one, (wanted[position] for position in order)), strict=True))
+    order = _spread(wanted, jobs)
+    with step(progress, f"looking up {counted(len(wanted), 'image')}", len(wanted), "images"):
+        found = dict(zip(order, done_for_each(lambda position: one(wanted[position]), order, jobs, "resolve"), strict=True))
     return [found[position] for position in range(len(wanted))]
 
 

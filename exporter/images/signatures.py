@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import ContentError, DamagedError, HubError, NotFoundError, UsageError
-from common.interruption import workers
+from common.interruption import done_for_each
 from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of, subject_of_tag
 from common.oci.reference import Reference
 from common.progress import step
@@ -103,8 +103,8 @@ def _looked_up(
 ) -> list[_Found]:
     """Return what refers to each subject; `one` looks it up."""
     what = f"looking for the signatures of {counted(len(subjects), 'manifest')}"
-    with step(progress, what, len(subjects), "manifests"), workers(jobs, "signatures") as pool:
-        return list(pool.map(one, subjects))
+    with step(progress, what, len(subjects), "manifests"):
+        return done_for_each(one, subjects, jobs, "signatures")
 
 
 def _read_tags(subjects: Sequence[_Subject], client: RegistryClient, *, jobs: int, progress: Progress) -> None:
@@ -123,8 +123,8 @@ def _read_tags(subjects: Sequence[_Subject], client: RegistryClient, *, jobs: in
         progress.advance(1)
 
     what = f"reading the tags of {counted(len(listed), 'repository', 'repositories')}"
-    with step(progress, what, len(listed), "repositories"), workers(jobs, "tags") as pool:
-        list(pool.map(one, listed))
+    with step(progress, what, len(listed), "repositories"):
+        done_for_each(one, listed, jobs, "tags")
 
 
 def unsigned(images: Iterable[ResolvedImage], found: Iterable[ResolvedImage]) -> list[Problem]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import HubError, InterruptedByUserError, SpaceError, UsageError
-from common.interruption import workers
+from common.interruption import done_for_each
 from common.oci.reference import Reference
 from common.progress import step
 from common.serialization import DocumentError
@@ -114,11 +114,9 @@ class BundleReader:
             progress.advance(1)
             return found
 
-        with (
-            step(progress, f"looking into {counted(len(images), 'bundle')}", len(images), "bundles"),
-            workers(jobs, "bundles") as pool,
-        ):
-            found = dict(zip([image.wanted.source for image in images], pool.map(one, images), strict=True))
+        with step(progress, f"looking into {counted(len(images), 'bundle')}", len(images), "bundles"):
+            contents_of = done_for_each(one, images, jobs, "bundles")
+        found = dict(zip([image.wanted.source for image in images], contents_of, strict=True))
         return BundleContents(
             {image.wanted.source: image for image in images},
             {source: each.named for source, each in found.items()},
