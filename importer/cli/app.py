@@ -339,7 +339,7 @@ def doctor(
         found = health.fix(told, pem, record.tell, agree, record.meets) if fix else health.examine(told, pem)
         record.done(found)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found, cluster.words))
-    # After the findings, which are wanted all the same.
+    # After the findings, which a person wants in any case.
     if fix and found.fixable and not record.is_agreed:
         raise NotAgreedError(more="; without --fix it only shows")
     return found.exit_code

@@ -27,12 +27,11 @@ from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedR
 from lightkube.operators import not_exists, not_in
 from lightkube.types import PatchType
 
-from common.errors import ClusterError, HubError, UsageError
+from common.errors import ClusterError, UsageError
 from common.log import SECRETS
 from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
-from common.serialization import load_yaml_documents
 from common.text import enumeration, sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.api import kubeconfig as kubeconfig_files
@@ -174,8 +173,6 @@ _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 CONFLICT_POLICY = RetryPolicy(tries=5, first_s=0.0)
 _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
-# With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
-_MAX_KUBECONFIG = 4 * 1024 * 1024
 _SHOWN = 10  # contexts in a message
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _VERSION = Kind("", "v1", "Version", "version", namespaced=False)  # for messages: /version is no resource
@@ -511,26 +508,13 @@ def _found() -> KubeConfig:
             return _load(default)
     if len(paths) == 1:
         return _load(paths[0])
-    return KubeConfig.from_dict(kubeconfig_files.merged((path, _document(path)) for path in paths), fname=paths[0])
+    documents = ((path, kubeconfig_files.document(path)) for path in paths)
+    return KubeConfig.from_dict(kubeconfig_files.merged(documents), fname=paths[0])
 
 
 def _load(path: Path) -> KubeConfig:
     path = path.expanduser()
-    return KubeConfig.from_dict(_document(path), fname=path)
-
-
-def _document(path: Path) -> Any:
-    # Not `KubeConfig.from_file`: it reads YAML without limits, and raises errors of its own.
-    with path.open("rb") as file:
-        raw = file.read(_MAX_KUBECONFIG + 1)
-    # One byte more was requested, so that a file of exactly the limit is accepted.
-    if len(raw) > _MAX_KUBECONFIG:
-        raise ValueError(f"larger than {_MAX_KUBECONFIG} bytes")
-    try:
-        documents = list(load_yaml_documents(raw, str(path), forgiving=True))
-    except HubError as error:
-        raise ValueError(error.message) from error
-    return documents[0] if documents else {}
+    return KubeConfig.from_dict(kubeconfig_files.document(path), fname=path)
 
 
 @cache

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from common.errors import ClusterError
-from importer.cluster.api.client import _LONGEST, _MAX_KUBECONFIG, connect
+from importer.cluster.api.client import _LONGEST, connect
+from importer.cluster.api.kubeconfig import MAX_KUBECONFIG
 from importer.cluster.kinds import CATALOG_SOURCE, IDMS, SECRET
 from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
 from importer.cluster.record import (
@@ -122,7 +123,7 @@ def test_a_kubeconfig_at_its_limit(start, tmp_path):
     cluster, _client = start()
     path = cluster.kubeconfig(tmp_path)
     path.write_bytes(path.read_bytes() + b"\n#")
-    path.write_bytes(path.read_bytes().ljust(_MAX_KUBECONFIG, b"#"))
+    path.write_bytes(path.read_bytes().ljust(MAX_KUBECONFIG, b"#"))
     with connect(path, None) as client:
         assert client.get(CATALOG_SOURCE, "a", "b") is None
 
