@@ -196,7 +196,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
         return ClusterClient(chosen)
     # RuntimeError: `~` of an account without a home (pathlib, Path.expanduser).
     except (ConfigError, httpx.InvalidURL, KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
-        where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
+        named = kubeconfig_files.in_variable(os.environ) and getattr(error, "filename", None)
+        where = kubeconfig or (f"{named} of $KUBECONFIG" if named else f"$KUBECONFIG or {DEFAULT_KUBECONFIG}")
         raise NoClusterError(
             f"no cluster to talk to from {where}: {_why(error)}",
             hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME."

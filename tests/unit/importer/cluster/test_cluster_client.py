@@ -239,6 +239,12 @@ def test_an_account_without_a_home_is_told_what_to_give(monkeypatch):
     assert "--kubeconfig" in caught.value.hint
 
 
+def test_a_missing_file_of_the_variable_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}")
+    with pytest.raises(UsageError, match=rf"from {tmp_path / 'one'} of \$KUBECONFIG: No such file"):
+        connect(None, None)
+
+
 @pytest.mark.parametrize("content", ["[]", "clusters: [3]\ncontexts: []\n", "users: [{name: x}]\n"])
 def test_a_broken_file_among_several_is_reported(tmp_path, monkeypatch, content):
     for name, text in (("one", "clusters: []\ncontexts: []\n"), ("two", content)):
